@@ -1,0 +1,245 @@
+package shunt
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-shunt/caddy-shunt/credential"
+	"github.com/caddy-shunt/caddy-shunt/pool"
+)
+
+// Account is the configuration of one account of a pool. It has exactly one
+// kind of credential.
+type Account struct {
+	// What people call the account: letters, digits, and . _ @ - inside.
+	Name string `json:"name"`
+
+	// A key of the API. Accepts {env.*} and {file.*}; what is written here in
+	// clear can be read in Caddy's configuration.
+	APIKey string `json:"api_key,omitempty"`
+
+	// A login that `caddy shunt import` has put into storage.
+	OAuth *OAuth `json:"oauth,omitempty"`
+
+	// A long-lived token, as `claude setup-token` prints it. Accepts {env.*} and
+	// {file.*}.
+	SetupToken string `json:"setup_token,omitempty"`
+
+	// Who may use the account, by the names of their keys; "*" is everybody.
+	// Required for logins and setup tokens, which belong to one person. By default
+	// everybody may use an API key.
+	Owners []string `json:"owners,omitempty"`
+
+	// The account's size relative to the others. Default: 1.
+	Weight int `json:"weight,omitempty"`
+
+	// The account's tier: accounts of a larger number are used only when none of a
+	// smaller number is open. Default: 0.
+	Priority int `json:"priority,omitempty"`
+
+	// Globs of the model ids that the account serves. Default: all.
+	Models []string `json:"models,omitempty"`
+
+	// How many requests the account has in flight at most. Default: no limit.
+	MaxConcurrent int `json:"max_concurrent,omitempty"`
+
+	// The base URL of the API for this account. Default: the handler's.
+	Upstream string `json:"upstream,omitempty"`
+}
+
+// OAuth names a login in storage.
+type OAuth struct {
+	// The login's name in storage. Default: the account's name.
+	Name string `json:"name,omitempty"`
+	// Where tokens are refreshed. Default: Anthropic's token endpoint.
+	TokenURL string `json:"token_url,omitempty"`
+	// The OAuth client that the login was made with. Default: Claude Code's.
+	ClientID string `json:"client_id,omitempty"`
+}
+
+var nameSyntax = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?$`)
+
+const nameRule = "up to 64 letters and digits, with . _ @ - inside"
+
+func validPoolName(name string) error {
+	if !nameSyntax.MatchString(name) {
+		return fmt.Errorf("pool: the name %q is not %s", name, nameRule)
+	}
+	return nil
+}
+
+// check finds what is wrong with an account's settings, apart from secrets that
+// cannot be resolved. Both the Caddyfile and JSON come through here.
+func (a *Account) check() error {
+	if !nameSyntax.MatchString(a.Name) {
+		return fmt.Errorf("account %q: the name is not %s", a.Name, nameRule)
+	}
+	kinds := 0
+	for _, has := range []bool{a.APIKey != "", a.OAuth != nil, a.SetupToken != ""} {
+		if has {
+			kinds++
+		}
+	}
+	switch {
+	case kinds == 0:
+		return fmt.Errorf("account %q: no credential; expected one of api_key, oauth or setup_token", a.Name)
+	case kinds > 1:
+		return fmt.Errorf("account %q: more than one credential; expected exactly one of api_key, oauth or setup_token", a.Name)
+	case a.APIKey == "" && len(a.Owners) == 0:
+		return fmt.Errorf("account %q: a subscription login belongs to one person; expected owner <key name...> or, by your own decision, owner *", a.Name)
+	case a.Weight < 0:
+		return fmt.Errorf("account %q: weight must not be negative", a.Name)
+	case a.MaxConcurrent < 0:
+		return fmt.Errorf("account %q: max_concurrent must not be negative", a.Name)
+	}
+	for _, glob := range a.Models {
+		if _, err := path.Match(glob, ""); err != nil {
+			return fmt.Errorf("account %q: models: %q is not a glob", a.Name, glob)
+		}
+	}
+	if a.OAuth != nil && a.OAuth.Name != "" && !nameSyntax.MatchString(a.OAuth.Name) {
+		return fmt.Errorf("account %q: oauth: the name %q is not %s", a.Name, a.OAuth.Name, nameRule)
+	}
+	return nil
+}
+
+// upstreamBase is where an account's requests go.
+type upstreamBase struct {
+	scheme, host, path string
+}
+
+func parseUpstream(raw string) (upstreamBase, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return upstreamBase{}, fmt.Errorf("upstream %q is not a URL", raw)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return upstreamBase{}, fmt.Errorf("upstream %q: expected http:// or https:// and a host", raw)
+	}
+	if u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return upstreamBase{}, fmt.Errorf("upstream %q: expected no user, query or fragment", raw)
+	}
+	return upstreamBase{scheme: u.Scheme, host: u.Host, path: strings.TrimRight(u.Path, "/")}, nil
+}
+
+// provisionAccounts resolves the accounts' secrets and makes what is needed to
+// use them.
+func (h *Handler) provisionAccounts() error {
+	if len(h.Accounts) == 0 {
+		return fmt.Errorf("pool %q: no account; expected at least one account <name> { ... }", h.Pool)
+	}
+	h.byKey = make(map[string]*account, len(h.Accounts))
+	names := make(map[string]bool, len(h.Accounts))
+	for _, config := range h.Accounts {
+		if err := config.check(); err != nil {
+			return err
+		}
+		if names[config.Name] {
+			return fmt.Errorf("account %q: the name is used twice", config.Name)
+		}
+		names[config.Name] = true
+		a, err := h.newAccount(config)
+		if err != nil {
+			return fmt.Errorf("account %q: %w", config.Name, err)
+		}
+		h.accounts = append(h.accounts, a)
+		h.byKey[a.member.Key] = a
+	}
+	h.warnAboutOwners()
+	return nil
+}
+
+func (h *Handler) newAccount(config *Account) (*account, error) {
+	raw := config.Upstream
+	if raw == "" {
+		raw = h.Upstream
+	}
+	upstream, err := resolve("upstream", raw)
+	if err != nil {
+		return nil, err
+	}
+	base, err := parseUpstream(upstream)
+	if err != nil {
+		return nil, err
+	}
+	a := &account{config: config, base: base}
+	var identity string
+	switch {
+	case config.OAuth != nil:
+		if err := h.openLogin(a); err != nil {
+			return nil, err
+		}
+		identity = "oauth:" + a.login.key
+	default:
+		kind, field, rawSecret := credential.KindAPIKey, "api_key", config.APIKey
+		if config.SetupToken != "" {
+			kind, field, rawSecret = credential.KindSetupToken, "setup_token", config.SetupToken
+		}
+		secret, err := resolve(field, rawSecret)
+		if err != nil {
+			return nil, err
+		}
+		if rawSecret == secret {
+			h.logger.Warn("a credential is written in the configuration, where Caddy's admin API and autosave show it; use {env.*} or {file.*}",
+				zap.String("account", config.Name), zap.String("setting", field))
+		}
+		if a.source, err = credential.Static(kind, secret); err != nil {
+			return nil, fmt.Errorf("%s: %w", field, err)
+		}
+		identity = field + ":" + fingerprint(secret)
+	}
+	a.member = &pool.Member{
+		Name: config.Name, Key: config.Name + "#" + fingerprint(identity+" "+upstream),
+		Weight: config.Weight, Priority: config.Priority, Models: config.Models,
+		MaxConcurrent: config.MaxConcurrent, Owners: config.Owners,
+	}
+	return a, nil
+}
+
+// fingerprint tells credentials apart without telling them.
+func fingerprint(secret string) string {
+	sum := sha256.Sum256([]byte("shunt account\x00" + secret))
+	return hex.EncodeToString(sum[:6])
+}
+
+// resolve replaces placeholders. A placeholder that has no value, and a value
+// that is empty, is an error that names the setting.
+func resolve(setting, raw string) (string, error) {
+	value, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", setting, err)
+	}
+	value = strings.TrimSpace(value)
+	if value == "" {
+		return "", fmt.Errorf("%s: the value is empty (from %s)", setting, raw)
+	}
+	if strings.ContainsAny(value, "\r\n") {
+		return "", fmt.Errorf("%s: the value has more than one line", setting)
+	}
+	return value, nil
+}
+
+// warnAboutOwners says once what an operator should know about logins.
+func (h *Handler) warnAboutOwners() {
+	for _, a := range h.accounts {
+		if a.config.APIKey == "" && slices.Contains(a.config.Owners, "*") {
+			h.logger.Warn("a subscription login is shared with everybody (owner *); see Terms in the README",
+				zap.String("account", a.config.Name))
+		}
+		for _, owner := range a.config.Owners {
+			if owner != "*" && len(h.RemoteKeys) > 0 && !h.keys.has(owner) {
+				h.logger.Warn("an owner has no remote_key here, so the account serves only whom Caddy authenticates by that name",
+					zap.String("account", a.config.Name), zap.String("owner", owner))
+			}
+		}
+	}
+}

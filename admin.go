@@ -1,0 +1,91 @@
+package shunt
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+)
+
+func init() {
+	caddy.RegisterModule(adminAPI{})
+}
+
+// adminAPI serves /shunt/status and /shunt/use on Caddy's admin endpoint. It
+// holds nothing: the admin server may belong to a configuration that failed, so
+// the running one is looked up at each request.
+type adminAPI struct{}
+
+// CaddyModule returns the Caddy module information.
+func (adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.shunt",
+		New: func() caddy.Module { return new(adminAPI) },
+	}
+}
+
+// Routes returns the admin routes.
+func (adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		{Pattern: "/shunt/status", Handler: caddy.AdminHandlerFunc(adminStatus)},
+		{Pattern: "/shunt/use", Handler: caddy.AdminHandlerFunc(adminUse)},
+	}
+}
+
+// adminStatus answers with the status of every pool, or of the one that ?pool=
+// names.
+func adminStatus(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet {
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	}
+	pools := []*statusView{}
+	for _, h := range runningHandlers() {
+		if name := r.URL.Query().Get("pool"); name == "" || name == h.Pool {
+			pools = append(pools, h.status(person{admin: true}))
+		}
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"pools": pools})
+}
+
+func adminUse(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodPost {
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	}
+	h, err := poolNamed(r.URL.Query().Get("pool"))
+	if err != nil {
+		return err
+	}
+	answer, refusal := h.use(w, r, "admin API")
+	if refusal != nil {
+		return apiError(refusal)
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// poolNamed finds the handler of a pool. Without a name there must be just one.
+func poolNamed(name string) (*Handler, error) {
+	handlers := runningHandlers()
+	if name == "" && len(handlers) == 1 {
+		return handlers[0], nil
+	}
+	known := make([]string, 0, len(handlers))
+	for _, h := range handlers {
+		if h.Pool == name {
+			return h, nil
+		}
+		known = append(known, h.Pool)
+	}
+	if name == "" && len(known) > 1 {
+		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("pool: several are running; expected ?pool= and one of %v", known)}
+	}
+	return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("pool: %q is not running; there is %v", name, known)}
+}
+
+func apiError(e *anthropic.Error) error {
+	return caddy.APIError{HTTPStatus: e.Status, Err: e}
+}
+
+var _ caddy.AdminRouter = adminAPI{}

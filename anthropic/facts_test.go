@@ -1,0 +1,196 @@
+package anthropic
+
+import (
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+func TestSessionKey(t *testing.T) {
+	const uuid = "3c1b1a52-0000-4000-8000-1234567890ab"
+	jsonID, _ := json.Marshal(`{"device_id":"ab","account_uuid":"","session_id":"` + uuid + `"}`)
+	for _, test := range []struct{ name, header, value, body, want string }{
+		{"header", "X-Claude-Code-Session-Id", uuid, `{"metadata":{"user_id":"user_a_account__session_other"}}`, uuid},
+		{"JSON user_id", "", "", `{"metadata":{"user_id":` + string(jsonID) + `}}`, uuid},
+		{"suffix", "", "", `{"metadata":{"user_id":"user_ab_account__session_` + uuid + `"}}`, uuid},
+		{"affinity", "X-Session-Affinity", "ses_1", `{}`, "ses_1"},
+		{"session id", "X-Session-Id", "ses_2", `{}`, "ses_2"},
+		{"nothing", "", "", `{"metadata":{"user_id":"someone"}}`, ""},
+		{"not JSON", "", "", `hello`, ""},
+	} {
+		h := http.Header{}
+		if test.header != "" {
+			h.Set(test.header, test.value)
+		}
+		if got := ReadFacts(EndpointMessages, h, []byte(test.body)).Session; got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+	h := http.Header{"X-Claude-Code-Session-Id": {uuid}, "X-Claude-Code-Agent-Id": {"a1"}}
+	if got := ReadFacts(EndpointMessages, h, nil).Session; got != uuid+"/a1" {
+		t.Errorf("a sub-agent's session is %q", got)
+	}
+}
+
+// TestConversationHash: without a session id a conversation keeps its key from
+// turn to turn although cache markers move and the billing line changes.
+func TestConversationHash(t *testing.T) {
+	turn := func(billing, first, rest string) string {
+		body := `{"model":"m","system":[{"type":"text","text":"x-anthropic-billing-header: ` + billing + `"},{"type":"text","text":"be kind"}],` +
+			`"tools":[{"name":"Read"}],"messages":[{"role":"user","content":` + first + `}` + rest + `]}`
+		if !json.Valid([]byte(body)) {
+			t.Fatalf("bad body %s", body)
+		}
+		return ReadFacts(EndpointMessages, http.Header{}, []byte(body)).Session
+	}
+	one := turn("a", `[{"type":"text","text":"hi","cache_control":{"type":"ephemeral"}}]`, ``)
+	two := turn("b", `[{"type":"text","text":"hi"}]`, `,{"role":"assistant","content":"yes"},{"role":"user","content":"more"}`)
+	if one == "" || one != two {
+		t.Errorf("the key moved from %q to %q", one, two)
+	}
+	if other := turn("a", `"something else"`, ``); other == one {
+		t.Error("two conversations have one key")
+	}
+}
+
+func TestReadFacts(t *testing.T) {
+	body := []byte(`{"messages":[{"role":"user","content":[{"type":"text","text":"x","cache_control":{"type":"ephemeral","ttl": "1h"}}]}],"stream":true,"speed":"fast","model":"claude-opus-5-5"}`)
+	f := ReadFacts(EndpointMessages, http.Header{"X-Stainless-Timeout": {"600"}}, body)
+	if f.Model != "claude-opus-5-5" || !f.Stream || !f.Fast || f.CacheLife != time.Hour || f.Patience != 10*time.Minute || f.Size != len(body) {
+		t.Errorf("facts are %+v", f)
+	}
+	if f := ReadFacts(EndpointMessages, nil, []byte(`{"stream":"true","model":5}`)); f.Stream || f.Model != "" || f.CacheLife != CacheLife {
+		t.Errorf("facts of a wrong body are %+v", f)
+	}
+}
+
+func TestEndpointOf(t *testing.T) {
+	for path, want := range map[string]Endpoint{
+		"/v1/messages": EndpointMessages, "/v1/messages/count_tokens": EndpointCountTokens, "/v1/models": EndpointModels,
+		"/v1/models/claude-opus-5": EndpointModels, "/v1/models/": EndpointNone, "/v1/models/a/b": EndpointNone,
+		"/v1/messages/": EndpointNone, "//v1/messages": EndpointNone, "/v1/messages/batches": EndpointNone, "/": EndpointNone,
+	} {
+		if got := EndpointOf(path); got != want {
+			t.Errorf("%s is %v, want %v", path, got, want)
+		}
+	}
+}
+
+func FuzzReadFacts(f *testing.F) {
+	f.Add([]byte(`{"model":"m","messages":[{"role":"user","content":"hi"}]}`), "s")
+	f.Add([]byte(`{"metadata":{"user_id":"{\"session_id\":\"a\"}"}}`), "")
+	f.Add([]byte(`{"ttl"`), "")
+	f.Fuzz(func(t *testing.T, body []byte, session string) {
+		before := string(body)
+		facts := ReadFacts(EndpointMessages, http.Header{"X-Session-Id": {session}}, body)
+		if string(body) != before {
+			t.Error("the body was changed")
+		}
+		if len(facts.Session) > maxSession {
+			t.Errorf("a session key of %d bytes", len(facts.Session))
+		}
+	})
+}
+
+func TestUpstreamHeader(t *testing.T) {
+	client := http.Header{
+		"Authorization": {"Bearer secret"}, "X-Api-Key": {"secret"}, "Cookie": {"a=secret"}, "Connection": {"keep-alive, X-Hop"}, "X-Hop": {"secret"},
+		"X-Forwarded-For": {"10.0.0.1"}, "X-Forwarded-Anything": {"x"}, "Remote-User": {"ann"}, "Te": {"trailers"}, "Accept-Encoding": {"gzip, br"},
+		"Anthropic-Version": {"2026-10-21"}, "Anthropic-Beta": {"a,b", "c"}, "Anthropic-Future": {"1"}, "X-Claude-Code-New": {"2"}, "X-Stainless-Lang": {"js"},
+	}
+	got := UpstreamHeader(client)
+	want := http.Header{
+		"Anthropic-Version": {"2026-10-21"}, "Anthropic-Beta": {"a,b", "c"}, "Anthropic-Future": {"1"}, "X-Claude-Code-New": {"2"}, "X-Stainless-Lang": {"js"},
+		"Accept-Encoding": {"identity"}, "User-Agent": {""},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("upstream gets %v", got)
+	}
+	got["Anthropic-Beta"] = append(got["Anthropic-Beta"], "d")
+	if len(client["Anthropic-Beta"]) != 2 {
+		t.Error("the client's header was changed")
+	}
+}
+
+func TestClientHeader(t *testing.T) {
+	dst := http.Header{"X-Ours": {"1"}}
+	ClientHeader(dst, http.Header{
+		"Request-Id": {"req_1"}, "Content-Type": {"text/event-stream"}, "Cf-Ray": {"r"}, "Retry-After": {"5"},
+		"Set-Cookie": {"__cf_bm=secret"}, "Anthropic-Organization-Id": {"org"}, "Anthropic-Ratelimit-Unified-Status": {"allowed"},
+		"Anthropic-Fast-Input-Tokens-Limit": {"1"}, "Transfer-Encoding": {"chunked"}, "Connection": {"x-hop"}, "X-Hop": {"1"}, "Alt-Svc": {"h3"},
+	})
+	want := http.Header{"X-Ours": {"1"}, "Request-Id": {"req_1"}, "Content-Type": {"text/event-stream"}, "Cf-Ray": {"r"}, "Retry-After": {"5"}}
+	if !reflect.DeepEqual(dst, want) {
+		t.Errorf("the client gets %v", dst)
+	}
+}
+
+func TestClientKeys(t *testing.T) {
+	keys, n := ClientKeys(http.Header{"X-Api-Key": {" a "}, "Authorization": {"bearer  b"}})
+	if n != 2 || keys != [2]string{"a", "b"} {
+		t.Errorf("%d keys: %q", n, keys)
+	}
+	if _, n := ClientKeys(http.Header{"Authorization": {"Basic eDp5"}, "X-Api-Key": {""}}); n != 0 {
+		t.Errorf("%d keys where there is none", n)
+	}
+}
+
+func TestUsageMergeIsCumulative(t *testing.T) {
+	var u Usage
+	for _, usage := range []string{
+		`{"input_tokens":2679,"cache_creation_input_tokens":2000,"cache_read_input_tokens":90000,"cache_creation":{"ephemeral_5m_input_tokens":500,"ephemeral_1h_input_tokens":1500},"output_tokens":3}`,
+		`{"output_tokens":510,"input_tokens":10682,"cache_read_input_tokens":null,"server_tool_use":{"web_search_requests":1}}`,
+		`{"output_tokens":-4}`,
+	} {
+		u.Merge(gjson.Parse(usage))
+	}
+	want := Usage{InputTokens: 10682, OutputTokens: 510, CacheReadTokens: 90000, CacheWriteTokens: 2000, CacheWrite1hTokens: 1500, WebSearches: 1}
+	if u != want {
+		t.Errorf("usage is %+v, want %+v", u, want)
+	}
+}
+
+func TestCost(t *testing.T) {
+	cost, ok := Cost("claude-opus-5-20260101", Usage{InputTokens: 1e6, OutputTokens: 1e6, CacheReadTokens: 1e6, CacheWriteTokens: 2e6, CacheWrite1hTokens: 1e6})
+	if want := 5 + 25 + 0.5 + 6.25 + 10.0; !ok || cost != want {
+		t.Errorf("cost is %v %v, want %v", cost, ok, want)
+	}
+	if p, ok := PriceOf("claude-opus-5-5"); !ok || p.Input != 4 {
+		t.Errorf("the longest prefix did not win: %+v", p)
+	}
+	if _, ok := Cost("gpt-9", Usage{InputTokens: 1}); ok {
+		t.Error("a price for an unknown model")
+	}
+	if cost, _ := Cost("claude-haiku-5-5", Usage{InputTokens: 200_000}); cost != 0.1 {
+		t.Errorf("a long prompt costs %v", cost)
+	}
+}
+
+func TestErrorEnvelope(t *testing.T) {
+	e := &Error{Status: 429, Message: `say "no"`, RequestID: "r", RetryAfter: 1500 * time.Millisecond, NoRetry: true}
+	w := newRecorder()
+	e.Write(w)
+	if w.status != 429 || w.header.Get("Retry-After") != "2" || w.header.Get("X-Should-Retry") != "false" {
+		t.Errorf("answered %d %v", w.status, w.header)
+	}
+	if want := `{"type":"error","error":{"type":"rate_limit_error","message":"say \"no\""},"request_id":"r"}`; w.body.String() != want {
+		t.Errorf("body is %s", w.body.String())
+	}
+}
+
+type recorder struct {
+	header http.Header
+	status int
+	body   strings.Builder
+}
+
+func newRecorder() *recorder                          { return &recorder{header: http.Header{}} }
+func (r *recorder) Header() http.Header               { return r.header }
+func (r *recorder) WriteHeader(status int)            { r.status = status }
+func (r *recorder) Write(b []byte) (int, error)       { return r.body.Write(b) }
+func (r *recorder) WriteString(s string) (int, error) { return r.body.WriteString(s) }

@@ -1,0 +1,103 @@
+package anthropic
+
+import (
+	"net/http"
+	"net/textproto"
+	"strings"
+)
+
+// hopByHop are the headers of one connection (RFC 9110, 7.6.1, and its ancestors).
+var hopByHop = []string{
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// requestPrivate are request headers that concern the client and this server
+// only: the client's credentials, how it reached us, and what its browser says.
+// Origin goes with them, since the API refuses a browser's call.
+var requestPrivate = []string{
+	"Authorization", "X-Api-Key", "Cookie", "Cookie2",
+	"Host", "Content-Length", "Expect", "Accept-Encoding",
+	"Forwarded", "Via", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Client-Ip", "X-Cluster-Client-Ip",
+	"Origin", "Referer", "X-Request-Start",
+}
+
+// requestPrivatePrefixes are families of such headers. Remote-* and
+// X-Auth-Request-* are what a forward_auth in front adds about the person.
+var requestPrivatePrefixes = []string{"X-Forwarded-", "Sec-Fetch-", "Remote-", "X-Auth-Request-", "X-Shunt-"}
+
+// responsePrivate are response headers that speak of one account, or of the
+// connection to upstream, and are not for the team.
+var responsePrivate = []string{
+	"Set-Cookie", "Set-Cookie2", "Anthropic-Organization-Id", "Anthropic-Workspace-Id",
+	"Alt-Svc", "Strict-Transport-Security", "Server", "Via", "Nel", "Report-To", "X-Robots-Tag",
+}
+
+var responsePrivatePrefixes = []string{"Anthropic-Ratelimit-", "Anthropic-Priority-", "Anthropic-Fast-", "X-Shunt-"}
+
+// UpstreamHeader makes the header of an upstream request from the client's: all
+// of it but credentials, cookies, hop-by-hop and forwarding headers. The answer
+// is asked for uncompressed, so that usage can be read from it. The caller adds
+// the account's credential. client is not changed.
+func UpstreamHeader(client http.Header) http.Header {
+	h := passed(client, requestPrivate, requestPrivatePrefixes)
+	h["Accept-Encoding"] = []string{"identity"}
+	if _, ok := h["User-Agent"]; !ok {
+		// An explicit empty value keeps Go from adding a name of its own.
+		h["User-Agent"] = []string{""}
+	}
+	return h
+}
+
+// ClientHeader copies into dst what a client may see of an upstream response
+// header: all of it but hop-by-hop headers, cookies, and what names one account
+// or tells its limits.
+func ClientHeader(dst, upstream http.Header) {
+	for name, values := range passed(upstream, responsePrivate, responsePrivatePrefixes) {
+		dst[name] = values
+	}
+}
+
+func passed(from http.Header, private, prefixes []string) http.Header {
+	h := make(http.Header, len(from)+2)
+	for name, values := range from {
+		if !hasPrefixIn(name, prefixes) {
+			h[name] = values[:len(values):len(values)]
+		}
+	}
+	for _, line := range from["Connection"] {
+		for _, name := range strings.Split(line, ",") {
+			delete(h, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
+		}
+	}
+	for _, name := range hopByHop {
+		delete(h, name)
+	}
+	for _, name := range private {
+		delete(h, name)
+	}
+	return h
+}
+
+func hasPrefixIn(name string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// ClientKeys returns the keys a client offered, at most two: from x-api-key and
+// from Authorization: Bearer. Some clients send both, with different values.
+func ClientKeys(h http.Header) (keys [2]string, n int) {
+	if k := strings.TrimSpace(h.Get("X-Api-Key")); k != "" {
+		keys[n], n = k, n+1
+	}
+	if scheme, k, ok := strings.Cut(h.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		if k = strings.TrimSpace(k); k != "" {
+			keys[n], n = k, n+1
+		}
+	}
+	return keys, n
+}

@@ -1,0 +1,72 @@
+package anthropic
+
+import "strings"
+
+// PricesAsOf is the day on which the built-in price table was last compared
+// with the published one.
+const PricesAsOf = "2026-11-10"
+
+// Price is what a model costs, in US dollars for a million tokens.
+type Price struct {
+	Input, CacheWrite5m, CacheWrite1h, CacheRead, Output float64
+	// LongPrompt, when positive, is the prompt size in tokens beyond which the
+	// whole request costs LongFactor times as much.
+	LongPrompt int64
+	LongFactor float64
+}
+
+// prices is keyed by model id prefix; the longest that matches holds. Sources:
+// the published pricing page and model pages; cache prices of the newest
+// generation are third parties' figures.
+var prices = map[string]Price{
+	"claude-fable-5-2":  {8, 10, 16, 0.20, 40, 0, 0},
+	"claude-mythos-5-2": {8, 10, 16, 0.20, 40, 0, 0},
+	"claude-fable-5-1":  {10, 12.50, 20, 0.25, 50, 0, 0},
+	"claude-mythos-5-1": {10, 12.50, 20, 0.25, 50, 0, 0},
+	"claude-fable-5":    {10, 12.50, 20, 1.00, 50, 0, 0},
+	"claude-mythos-5":   {10, 12.50, 20, 1.00, 50, 0, 0},
+	"claude-opus-5-5":   {4, 5, 8, 0.20, 20, 0, 0},
+	"claude-opus-5":     {5, 6.25, 10, 0.50, 25, 0, 0},
+	"claude-opus-4-8":   {5, 6.25, 10, 0.50, 25, 0, 0},
+	"claude-opus-4-7":   {5, 6.25, 10, 0.50, 25, 0, 0},
+	"claude-opus-4-6":   {5, 6.25, 10, 0.50, 25, 0, 0},
+	"claude-opus-4-5":   {5, 6.25, 10, 0.50, 25, 0, 0},
+	"claude-opus-4":     {15, 18.75, 30, 1.50, 75, 0, 0},
+	"claude-sonnet-5-5": {2, 2.50, 4, 0.10, 10, 0, 0},
+	"claude-sonnet-5":   {2, 2.50, 4, 0.20, 10, 0, 0},
+	"claude-sonnet-4":   {3, 3.75, 6, 0.30, 15, 0, 0},
+	"claude-haiku-5-5":  {0.10, 0.125, 0.20, 0.01, 0.50, 100_000, 5},
+	"claude-haiku-4-5":  {1, 1.25, 2, 0.10, 5, 0, 0},
+	"claude-3-5-haiku":  {0.80, 1, 1.60, 0.08, 4, 0, 0},
+}
+
+const webSearchPrice = 10.0 / 1000
+
+// PriceOf finds the price of a model; false when it is not known.
+func PriceOf(model string) (Price, bool) {
+	best := ""
+	for prefix := range prices {
+		if len(prefix) > len(best) && strings.HasPrefix(model, prefix) {
+			best = prefix
+		}
+	}
+	p, ok := prices[best]
+	return p, ok
+}
+
+// Cost is what usage costs with the model, in US dollars; false when the
+// model's price is not known.
+func Cost(model string, u Usage) (float64, bool) {
+	p, ok := PriceOf(model)
+	if !ok {
+		return 0, false
+	}
+	write5m := max(0, u.CacheWriteTokens-u.CacheWrite1hTokens)
+	perMillion := float64(u.InputTokens)*p.Input + float64(write5m)*p.CacheWrite5m +
+		float64(u.CacheWrite1hTokens)*p.CacheWrite1h + float64(u.CacheReadTokens)*p.CacheRead +
+		float64(u.OutputTokens)*p.Output
+	if p.LongPrompt > 0 && u.PromptTokens() > p.LongPrompt {
+		perMillion *= p.LongFactor
+	}
+	return perMillion/1e6 + float64(u.WebSearches)*webSearchPrice, true
+}

@@ -1,0 +1,194 @@
+package anthropic
+
+import "time"
+
+const (
+	nameAccountWindow = "account_window"
+	nameModelWindow   = "model_window"
+)
+
+// Rules is the table of refusals: the first row that matches gives the verdict.
+// Texts drift, so each is a fragment in lower case and no row depends on one
+// alone where a status or type says the same.
+var Rules = []Rule{
+	// Money. These come as 400 or 429 and are the account's all the same.
+	{
+		Name: "spend_limit", Code: "enforced_spend_limit_reached",
+		Scope: ScopeAccount, Action: Next, Bench: untilNextMonth,
+		Reason: "spend limit reached",
+	},
+	{
+		Name: "spend_limit", Status: []int{400, 403, 429},
+		Text:  []string{"you have reached your api usage limits", "you have reached your specified api usage limits", "you have reached your specified workspace api usage limits"},
+		Scope: ScopeAccount, Action: Next, Bench: untilNextMonth,
+		Reason: "spend limit reached",
+	},
+	{
+		Name: "no_credit", Status: []int{400, 402, 403, 429},
+		Text:  []string{"credit balance is too low"},
+		Scope: ScopeAccount, Action: Next, Bench: after(10 * time.Minute),
+		Reason: "out of credit",
+	},
+	{
+		Name: "no_credit", Status: []int{402}, Type: "billing_error", OrType: true,
+		Scope: ScopeAccount, Action: Next, Bench: after(10 * time.Minute),
+		Reason: "billing refused",
+	},
+
+	// What this account may not do but another may.
+	{
+		Name: "extra_usage", Status: []int{400, 402, 403, 429},
+		Text:  []string{"extra usage is required", "usage credits are required", "out of extra usage"},
+		Scope: ScopeFeature, Action: NextOrRelay,
+		Reason: "extra usage is not available to this account",
+	},
+	{
+		Name: "client_kind", Status: []int{400, 401, 403},
+		Text:  []string{"only authorized for use with claude code", "third-party apps now draw from your extra usage"},
+		Scope: ScopeFeature, Action: NextOrRelay,
+		Reason: "the account's credential serves other clients only",
+	},
+
+	// Logins that are over, whatever status says so.
+	{
+		Name: "organization_disabled", Status: []int{400, 401, 403},
+		Text:  []string{"organization has been disabled"},
+		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Login: true,
+		Reason: "the organization is disabled",
+	},
+	{
+		Name: "oauth_not_allowed", Status: []int{401, 403},
+		Text:  []string{"oauth authentication is currently not allowed for this organization", "oauth_org_not_allowed"},
+		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Login: true,
+		Reason: "the organization does not allow this login",
+	},
+	{
+		Name: "revoked", Status: []int{401, 403},
+		Text:  []string{"has been revoked"},
+		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Login: true,
+		Reason: "the login was revoked",
+	},
+	{
+		Name: "scope", Status: []int{403},
+		Text:  []string{"scope requirement", "oauth_scope_insufficient", "any_of(user:inference"},
+		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Login: true,
+		Reason: "the login may not do this",
+	},
+
+	// A header of ours is missing, which says nothing about the credential.
+	{
+		Name: "beta_missing", Status: []int{401},
+		Text:  []string{"oauth authentication is currently not supported"},
+		Scope: ScopeFeature, Action: Next,
+		Reason: "upstream did not take the login's kind",
+	},
+	{
+		Name: "token", Status: []int{401},
+		When:  func(a *Answer, _ *refusal) bool { return a.Refreshable },
+		Scope: ScopeAccount, Action: Renew,
+		Reason: "the access token is no longer good",
+	},
+	{
+		Name: "key_refused", Status: []int{401},
+		Scope: ScopeAccount, Action: Next, Bench: after(5 * time.Minute), Login: true,
+		Reason: "upstream refuses the credential",
+	},
+	{
+		Name: "edge_refused", Status: []int{403}, When: fromEdge,
+		Scope: ScopeUpstream, Action: NextOnce,
+		Reason: "upstream's edge refused the request",
+	},
+	{
+		Name: "permission", Status: []int{403},
+		Scope: ScopeFamily, Action: Next, Bench: after(time.Minute),
+		Reason: "the account lacks permission",
+	},
+
+	// Limits.
+	{
+		Name: "fast_mode", Status: []int{429}, When: fastSpent,
+		Scope: ScopeFeature, Action: NextOrRelay,
+		Reason: "fast mode is used up",
+	},
+	{
+		Name: nameAccountWindow, Status: []int{429}, When: accountWindowSpent,
+		Scope: ScopeAccount, Action: Next, Bench: untilReset(false),
+		Reason: "usage window spent",
+	},
+	{
+		Name: nameModelWindow, Status: []int{429}, When: modelWindowSpent,
+		Scope: ScopeFamily, Action: Next, Bench: untilReset(true),
+		Reason: "the model family's usage window is spent",
+	},
+	{
+		Name: nameAccountWindow, Status: []int{429}, When: unifiedRejected,
+		Scope: ScopeAccount, Action: Next,
+		Bench:  func(a *Answer, _ *refusal) (time.Time, string) { return untilStated(a) },
+		Reason: "usage window spent",
+	},
+	{
+		Name: nameAccountWindow, Status: []int{429}, When: bucketEmpty,
+		Scope: ScopeFamily, Action: Next, Bench: untilRefill,
+		Reason: "rate limit used up",
+	},
+	{
+		Name: "burst", Status: []int{429}, When: hasRetryAfter,
+		Scope: ScopeAccount, Action: Next, Bench: untilRetryAfter,
+		Reason: "too many requests at once",
+	},
+	{
+		Name: "windowless", Status: []int{429},
+		Scope: ScopeCaller, Action: NextOnce,
+		Reason: "upstream limits this request, whichever account asks",
+	},
+
+	// The service.
+	{
+		Name: "overloaded", Status: []int{529}, Type: "overloaded_error", OrType: true,
+		Scope: ScopeProvider, Action: Again, Bench: after(4 * time.Second),
+		Reason: "upstream is overloaded",
+	},
+	{
+		Name: "upstream", Status: []int{300, 301, 302, 303, 307, 308},
+		Scope: ScopeUpstream, Action: NextOnce,
+		Reason: "upstream answered with a redirect",
+	},
+}
+
+// typeOfStatus is the error type of each status that has one (Messages API,
+// errors).
+var typeOfStatus = map[int]string{
+	400: "invalid_request_error",
+	401: "authentication_error",
+	402: "billing_error",
+	403: "permission_error",
+	404: "not_found_error",
+	409: "conflict_error",
+	413: "request_too_large",
+	429: "rate_limit_error",
+	500: "api_error",
+	504: "timeout_error",
+	529: "overloaded_error",
+}
+
+// StatusOfType is the status an error type stands for, 500 for a type that is
+// not known.
+func StatusOfType(errorType string) int {
+	for status, t := range typeOfStatus {
+		if t == errorType {
+			return status
+		}
+	}
+	return 500
+}
+
+// TypeOfStatus is the error type of a status.
+func TypeOfStatus(status int) string {
+	if t, ok := typeOfStatus[status]; ok {
+		return t
+	}
+	if status >= 400 && status < 500 {
+		return "invalid_request_error"
+	}
+	return "api_error"
+}

@@ -1,0 +1,163 @@
+package shunt
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// App runs what the pools need in the background: keeping their state in
+// storage and their logins fresh. Caddy makes one for each configuration that
+// has a shunt handler; it takes no settings.
+type App struct {
+	logger *zap.Logger
+
+	mu       sync.Mutex // guards handlers
+	handlers []*Handler
+
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "shunt", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision sets the app up.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
+	return nil
+}
+
+// register takes note of a handler of this configuration. Handlers that name the
+// same pool must mean the same account by the same name.
+func (a *App) register(h *Handler) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, other := range a.handlers {
+		if other.Pool != h.Pool {
+			continue
+		}
+		for _, mine := range h.accounts {
+			for _, theirs := range other.accounts {
+				if mine.member.Name == theirs.member.Name && mine.member.Key != theirs.member.Key {
+					return fmt.Errorf("account %q of pool %q is configured twice with different credentials or upstreams; give one of the pools another name with pool <name>",
+						mine.member.Name, h.Pool)
+				}
+			}
+		}
+	}
+	a.handlers = append(a.handlers, h)
+	return nil
+}
+
+// running are the apps that have been started and not stopped, oldest first.
+// There are two during a reload, and after one that failed the older remains.
+var running struct {
+	sync.Mutex
+	apps []*App
+}
+
+// runningHandlers are the handlers of the configuration that serves, one for
+// each pool.
+func runningHandlers() []*Handler {
+	running.Lock()
+	defer running.Unlock()
+	if len(running.apps) == 0 {
+		return nil
+	}
+	app := running.apps[len(running.apps)-1]
+	app.mu.Lock()
+	defer app.mu.Unlock()
+	var handlers []*Handler
+	seen := make(map[string]bool)
+	for _, h := range app.handlers {
+		if !seen[h.Pool] {
+			seen[h.Pool] = true
+			handlers = append(handlers, h)
+		}
+	}
+	return handlers
+}
+
+// Start begins the background work. Requests may have come before it.
+func (a *App) Start() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	a.stop = cancel
+	a.mu.Lock()
+	handlers := append([]*Handler(nil), a.handlers...)
+	a.mu.Unlock()
+	pools, logins := make(map[*livePool]bool), make(map[*login]bool)
+	for _, h := range handlers {
+		if !pools[h.live] {
+			pools[h.live] = true
+			h.live.attach(h.storage, a.logger)
+			h.live.restore(ctx)
+			a.run(func() { h.live.keepSaved(ctx) })
+		}
+		for _, acct := range h.accounts {
+			if l := acct.login; l != nil && !logins[l] {
+				logins[l] = true
+				l.attach(h)
+				a.run(func() { l.source.Run(ctx) })
+			}
+		}
+	}
+	running.Lock()
+	running.apps = append(running.apps, a)
+	running.Unlock()
+	return nil
+}
+
+func (a *App) run(work func()) {
+	a.done.Add(1)
+	go func() {
+		defer a.done.Done()
+		work()
+	}()
+}
+
+// stopWithin bounds how long Stop waits for the background work.
+const stopWithin = 10 * time.Second
+
+// Stop ends the background work. Requests may go on: what they use stays, and
+// what they change is saved when the last configuration lets go of the pool.
+func (a *App) Stop() error {
+	running.Lock()
+	for i, app := range running.apps {
+		if app == a {
+			running.apps = append(running.apps[:i:i], running.apps[i+1:]...)
+			break
+		}
+	}
+	running.Unlock()
+	if a.stop == nil {
+		return nil
+	}
+	a.stop()
+	ended := make(chan struct{})
+	go func() {
+		a.done.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(stopWithin):
+		a.logger.Warn("the background work did not end in time", zap.Duration("waited", stopWithin))
+	}
+	return nil
+}
+
+var (
+	_ caddy.App         = (*App)(nil)
+	_ caddy.Provisioner = (*App)(nil)
+)

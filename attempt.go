@@ -1,0 +1,230 @@
+package shunt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/credential"
+	"github.com/caddy-shunt/caddy-shunt/pool"
+)
+
+// attempt is one account's answer to an exchange, or its absence.
+type attempt struct {
+	lease   *pool.Lease
+	account *account
+	verdict anthropic.Verdict
+	err     error // why there is no answer
+
+	resp   *http.Response // nil when no answer came
+	limits anthropic.Limits
+	body   *upstreamBody
+	// head is what has been read of the body: of a refusal all that matters, of a
+	// stream what came up to its first event.
+	head []byte
+	// status is the answer's, or what an error event stands for that came first in
+	// a stream of status 200: it is relayed as that error, and whole is true, since
+	// head is all of it.
+	status    int
+	whole     bool
+	committed bool // the response head has gone to the client
+	cancel    context.CancelFunc
+}
+
+// release gives the lease back: nothing was used.
+func (a *attempt) release() { a.lease.End(anthropic.Usage{}) }
+
+// close ends the attempt and its upstream request. A nil attempt is closed.
+func (a *attempt) close() {
+	if a == nil {
+		return
+	}
+	a.release()
+	if a.cancel != nil {
+		a.cancel()
+	}
+	if a.body != nil {
+		_ = a.body.Close()
+	}
+}
+
+// relayable reports whether the answer may go to the client. An account's own
+// 401 or 403 may not: it would log the client out.
+func (a *attempt) relayable() bool {
+	return a.resp != nil && a.status != http.StatusUnauthorized && a.status != http.StatusForbidden && (a.status < 300 || a.status >= 400)
+}
+
+// ownError is what the client is told in the place of an answer that it may not see.
+func (a *attempt) ownError() *anthropic.Error {
+	if a.resp == nil {
+		return &anthropic.Error{Status: http.StatusBadGateway, Message: a.verdict.Reason}
+	}
+	if a.status >= 300 && a.status < 400 {
+		return &anthropic.Error{Status: http.StatusBadGateway, Message: a.verdict.Reason}
+	}
+	return &anthropic.Error{Status: http.StatusServiceUnavailable, Message: "no account of this pool could serve the request: " + a.verdict.Reason, NoRetry: true}
+}
+
+// try asks one account: once, and once more where the verdict says so. The lease
+// is told each verdict; it is given back by the caller.
+func (x *exchange) try(lease *pool.Lease) *attempt {
+	acct := x.h.byKey[lease.Member.Key]
+	cred, err := acct.source.Get(x.r.Context())
+	if err != nil {
+		return x.noCredential(lease, acct, err)
+	}
+	renewed, again := false, false
+	for {
+		a := x.send(lease, acct, cred, !renewed && acct.source.Refreshable())
+		lease.Report(&a.verdict, &a.limits)
+		x.h.metrics.attempt(x.h.Pool, lease.Member.Name, a.verdict.Name)
+		switch {
+		case a.verdict.Action == anthropic.Renew && !renewed:
+			renewed = true
+			fresh, err := acct.source.Refresh(x.r.Context(), cred)
+			if err != nil {
+				a.close()
+				return x.noCredential(lease, acct, err)
+			}
+			cred = fresh
+		case a.verdict.Action == anthropic.Again && !again && x.failures < x.h.Retries && pause(x.r.Context(), againAfter(a)):
+			again = true
+		default:
+			return a
+		}
+		a.discard()
+	}
+}
+
+// discard drops an answer that is followed by another try on the same lease.
+func (a *attempt) discard() {
+	a.cancel()
+	if a.body != nil {
+		_ = a.body.Close()
+	}
+}
+
+// againAfter is the pause before the same account is asked again: what upstream
+// asked for if that is short, else a moment, not the same for all.
+func againAfter(a *attempt) time.Duration {
+	const most = 2 * time.Second
+	if after := a.limits.RetryAfter; after > 0 && after <= most {
+		return after
+	}
+	return 200*time.Millisecond + rand.N(300*time.Millisecond) //nolint:gosec // jitter, not a secret
+}
+
+// noCredential is the verdict when an account has nothing to authenticate with.
+func (x *exchange) noCredential(lease *pool.Lease, acct *account, err error) *attempt {
+	v := anthropic.Verdict{
+		Name: "credential", Scope: anthropic.ScopeAccount, Action: anthropic.Next,
+		Until: time.Now().Add(30 * time.Second), Source: "default", Reason: "its credential could not be refreshed",
+	}
+	if errors.Is(err, credential.ErrLoginRequired) {
+		v.Name, v.Login, v.Reason = "login_required", true, "its login has ended"
+	}
+	x.h.logger.Warn("no credential", logAccount(acct), logError(err))
+	lease.Report(&v, nil)
+	x.h.metrics.attempt(x.h.Pool, lease.Member.Name, v.Name)
+	return &attempt{lease: lease, account: acct, verdict: v, err: err}
+}
+
+// send makes one round trip and tells what came of it.
+func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Credential, refreshable bool) *attempt {
+	ctx, cancel := context.WithCancel(x.r.Context())
+	a := &attempt{lease: lease, account: acct, cancel: cancel}
+	x.attempts++
+	x.failures++
+	req := x.upstreamRequest(ctx, acct, cred)
+	head := x.headTimer(cancel)
+	resp, err := x.h.transport.RoundTrip(req)
+	inTime := head.Stop()
+	if err != nil {
+		a.err, a.verdict = err, anthropic.Unreachable
+		if !inTime && !x.gone() {
+			a.verdict.Reason = "upstream did not answer in time"
+		}
+		return a
+	}
+	a.resp, a.status = resp, resp.StatusCode
+	a.body = newUpstreamBody(resp, time.Duration(x.h.StallTimeout), cancel)
+	x.classify(a, refreshable)
+	if a.verdict.Action == anthropic.Next || a.verdict.Action == anthropic.Renew {
+		// The account's own refusal does not count against retries.
+		x.failures--
+	}
+	return a
+}
+
+// headTimer bounds the wait for the head of an answer. A stream's head comes
+// before its first token; any other answer comes when it is complete, and its
+// client's patience is the bound.
+func (x *exchange) headTimer(cancel context.CancelFunc) *time.Timer {
+	limit := 10 * time.Minute
+	if x.facts.Stream || x.endpoint != anthropic.EndpointMessages {
+		limit = time.Duration(x.h.StallTimeout)
+	}
+	if left := x.patience(); left > 0 {
+		limit = min(limit, left)
+	}
+	return time.AfterFunc(limit, cancel)
+}
+
+func (x *exchange) upstreamRequest(ctx context.Context, acct *account, cred credential.Credential) *http.Request {
+	header := anthropic.UpstreamHeader(x.r.Header)
+	cred.Apply(header)
+	req := &http.Request{
+		Method: x.r.Method,
+		URL: &url.URL{
+			Scheme: acct.base.scheme, Host: acct.base.host,
+			Path: acct.base.path + x.r.URL.Path, RawQuery: x.r.URL.RawQuery,
+		},
+		Host:       acct.base.host,
+		Header:     header,
+		Proto:      "HTTP/1.1",
+		ProtoMajor: 1, ProtoMinor: 1,
+	}
+	if x.endpoint != anthropic.EndpointModels {
+		req.ContentLength = int64(len(x.body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.body)), nil }
+		req.Body, _ = req.GetBody()
+		if len(x.body) == 0 {
+			req.Body = http.NoBody
+		}
+	}
+	return req.WithContext(ctx)
+}
+
+// classify reads as much of the answer as its verdict needs.
+func (x *exchange) classify(a *attempt, refreshable bool) {
+	now := time.Now()
+	a.limits = anthropic.ReadLimits(a.resp.Header, now)
+	answer := anthropic.Answer{
+		Status: a.status, Header: a.resp.Header, Limits: a.limits,
+		Family: anthropic.Family(x.facts.Model), Fast: x.facts.Fast, Refreshable: refreshable, Now: now,
+	}
+	if a.status >= 200 && a.status < 300 {
+		a.verdict = anthropic.Classify(&answer)
+		if isEventStream(a.resp.Header) {
+			x.peek(a, &answer)
+		}
+		return
+	}
+	head, err := io.ReadAll(io.LimitReader(a.body, anthropic.ErrorPrefix))
+	if err != nil && len(head) == 0 {
+		a.err = err
+	}
+	a.head, answer.Body = head, head
+	a.verdict = anthropic.Classify(&answer)
+}
+
+func isEventStream(h http.Header) bool {
+	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/event-stream")
+}

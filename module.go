@@ -1,0 +1,294 @@
+// Package shunt is a Caddy HTTP handler that serves a pool of Anthropic accounts
+// as one endpoint: it picks an account for each request, tries another one when
+// an account refuses, refreshes credentials, and says truly what happened.
+package shunt
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+
+	"github.com/caddy-shunt/caddy-shunt/credential"
+	"github.com/caddy-shunt/caddy-shunt/pool"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// Defaults of the handler's settings.
+const (
+	DefaultPool         = "default"
+	DefaultUpstream     = "https://api.anthropic.com"
+	DefaultHold         = 55 * time.Second
+	DefaultQueue        = 1000
+	DefaultMaxBody      = 32 << 20
+	DefaultStallTimeout = 2 * time.Minute
+	DefaultRetries      = 3
+)
+
+// Handler serves a pool of Anthropic accounts as one endpoint.
+//
+// It answers POST /v1/messages, POST /v1/messages/count_tokens and GET
+// /v1/models[/{id}] from the pool, and GET /health, GET /status and POST /use
+// itself; every other request goes to the next handler.
+//
+// These placeholders are set on each request that the pool serves:
+//
+// Placeholder | Description
+// ------------|-------------
+// `{http.auth.user.id}` | The person, by the name of the key that was used
+// `{http.shunt.account}` | The name of the account that answered
+// `{http.shunt.attempts}` | How many times upstream was asked
+// `{http.shunt.model}` | The model that the client asked for
+// `{http.shunt.request_id}` | The id that shunt gave the request
+type Handler struct {
+	// The pool's name. Handlers that name the same pool share what is known of its
+	// accounts, its sessions and its pin. Default: "default".
+	Pool string `json:"pool,omitempty"`
+
+	// The keys that clients may use. Without any, only a direct loopback client or
+	// one that Caddy has authenticated before this handler is served.
+	RemoteKeys []*RemoteKey `json:"remote_keys,omitempty"`
+
+	// The accounts. At least one is required.
+	Accounts []*Account `json:"accounts,omitempty"`
+
+	// The base URL of the API. Default: https://api.anthropic.com.
+	Upstream string `json:"upstream,omitempty"`
+
+	// How an account is chosen when neither a pin nor the session decides.
+	// Default: least_used.
+	PolicyRaw json.RawMessage `json:"policy,omitempty" caddy:"namespace=http.handlers.shunt.policies inline_key=policy"`
+
+	// How long and with how many others a request waits when no account is open.
+	Hold *Hold `json:"hold,omitempty"`
+
+	// The largest request body in bytes. Default: 32 MiB, which is the API's own limit.
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// How long upstream may send nothing in the middle of an answer before the
+	// transfer is aborted; also how long a streaming request waits for the answer's
+	// head. Default: 2m.
+	StallTimeout caddy.Duration `json:"stall_timeout,omitempty"`
+
+	// How many times upstream is asked for one request at most when it fails.
+	// An account that says it is out does not count, since it is not asked again.
+	// Default: 3.
+	Retries int `json:"retries,omitempty"`
+
+	// Show the account that answered to everybody, in X-Shunt-Account. By default
+	// only people whose key is marked admin see it.
+	ExposeAccount bool `json:"expose_account,omitempty"`
+
+	// The transport to upstream, as reverse_proxy's. Default: http.
+	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
+
+	// Where credentials and state are kept. Default: Caddy's storage.
+	StorageRaw json.RawMessage `json:"storage,omitempty" caddy:"namespace=caddy.storage inline_key=module"`
+
+	logger    *zap.Logger
+	app       *App
+	keys      *keyring
+	policy    pool.Policy
+	transport http.RoundTripper
+	storage   certmagic.Storage
+	accounts  []*account // in the order of Accounts
+	byKey     map[string]*account
+	live      *livePool
+	group     *pool.Group
+	metrics   *metrics
+	cleanup   []func() error // gives back what Provision took, and nothing else
+}
+
+// Hold says how requests wait when no account is open.
+type Hold struct {
+	// How long a request waits at most. Default: 55s; -1 for not at all.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+	// How many requests of the pool may wait. Default: 1000.
+	Queue int `json:"queue,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.shunt",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision sets the handler up. It starts nothing and changes nothing outside:
+// Caddy provisions a configuration also to validate it.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	h.setDefaults()
+	appModule, err := ctx.App("shunt")
+	if err != nil {
+		return fmt.Errorf("loading the shunt app: %w", err)
+	}
+	h.app = appModule.(*App)
+	if h.metrics, err = registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
+	if h.keys, err = newKeyring(h.RemoteKeys); err != nil {
+		return err
+	}
+	if err := h.loadModules(ctx); err != nil {
+		return err
+	}
+	if err := h.takePool(); err != nil {
+		return err
+	}
+	if err := h.provisionAccounts(); err != nil {
+		return err
+	}
+	members := make([]*pool.Member, len(h.accounts))
+	for i, a := range h.accounts {
+		members[i] = a.member
+	}
+	h.group = h.live.state.Group(members, h.policy)
+	return h.app.register(h)
+}
+
+func (h *Handler) setDefaults() {
+	if h.Pool == "" {
+		h.Pool = DefaultPool
+	}
+	if h.Upstream == "" {
+		h.Upstream = DefaultUpstream
+	}
+	if h.Hold == nil {
+		h.Hold = new(Hold)
+	}
+	if h.Hold.Timeout == 0 {
+		h.Hold.Timeout = caddy.Duration(DefaultHold)
+	}
+	if h.Hold.Queue == 0 {
+		h.Hold.Queue = DefaultQueue
+	}
+	if h.MaxBody == 0 {
+		h.MaxBody = DefaultMaxBody
+	}
+	if h.StallTimeout == 0 {
+		h.StallTimeout = caddy.Duration(DefaultStallTimeout)
+	}
+	if h.Retries == 0 {
+		h.Retries = DefaultRetries
+	}
+}
+
+func (h *Handler) loadModules(ctx caddy.Context) error {
+	h.policy = pool.Policies[pool.DefaultPolicy]
+	if h.PolicyRaw != nil {
+		mod, err := ctx.LoadModule(h, "PolicyRaw")
+		if err != nil {
+			return fmt.Errorf("loading the policy: %w", err)
+		}
+		policy, ok := mod.(pool.Policy)
+		if !ok {
+			return fmt.Errorf("policy module %T is not a pool.Policy", mod)
+		}
+		h.policy = policy
+	}
+
+	if h.TransportRaw == nil {
+		h.TransportRaw = json.RawMessage(`{"protocol":"http"}`)
+	}
+	mod, err := ctx.LoadModule(h, "TransportRaw")
+	if err != nil {
+		return fmt.Errorf("loading the transport: %w", err)
+	}
+	transport, ok := mod.(http.RoundTripper)
+	if !ok {
+		return fmt.Errorf("transport module %T is not an http.RoundTripper", mod)
+	}
+	h.transport = transport
+
+	h.storage = ctx.Storage()
+	if h.StorageRaw != nil {
+		mod, err := ctx.LoadModule(h, "StorageRaw")
+		if err != nil {
+			return fmt.Errorf("loading the storage: %w", err)
+		}
+		converter, ok := mod.(caddy.StorageConverter)
+		if !ok {
+			return fmt.Errorf("storage module %T is not a storage", mod)
+		}
+		if h.storage, err = converter.CertMagicStorage(); err != nil {
+			return fmt.Errorf("opening the storage: %w", err)
+		}
+	}
+	return nil
+}
+
+// takePool takes a reference to the pool's state, which outlives this
+// configuration.
+func (h *Handler) takePool() error {
+	value, _, err := livePools.LoadOrNew(h.Pool, func() (caddy.Destructor, error) {
+		return &livePool{name: h.Pool, state: pool.New(time.Now, rand.Uint64())}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("making pool %q: %w", h.Pool, err)
+	}
+	h.live = value.(*livePool)
+	name := h.Pool
+	h.cleanup = append(h.cleanup, func() error {
+		_, err := livePools.Delete(name)
+		return err
+	})
+	return nil
+}
+
+// Validate checks what can be checked without side effects.
+func (h *Handler) Validate() error {
+	if h.MaxBody < 0 {
+		return fmt.Errorf("max_body: must not be negative")
+	}
+	if h.Retries < 1 {
+		return fmt.Errorf("retries: must be at least 1")
+	}
+	if h.StallTimeout < 0 {
+		return fmt.Errorf("stall_timeout: must not be negative")
+	}
+	if h.Hold.Queue < 0 {
+		return fmt.Errorf("hold: queue must not be negative")
+	}
+	return validPoolName(h.Pool)
+}
+
+// Cleanup gives back the references that Provision took. Requests of this
+// configuration may still be running: nothing that they use is closed.
+func (h *Handler) Cleanup() error {
+	var first error
+	for _, give := range h.cleanup {
+		if err := give(); err != nil && first == nil {
+			first = err
+		}
+	}
+	h.cleanup = nil
+	return first
+}
+
+// account is what the handler knows of one configured account at run time.
+type account struct {
+	config *Account
+	member *pool.Member
+	source credential.Source
+	login  *login // nil unless the credential is an OAuth login
+	base   upstreamBase
+}
+
+var (
+	_ caddy.Module                = (*Handler)(nil)
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

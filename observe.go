@@ -1,0 +1,103 @@
+package shunt
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/pool"
+)
+
+// setPerson makes the person known to the rest of the site: Caddy's access log
+// takes user_id from this placeholder.
+func (x *exchange) setPerson() {
+	if repl := x.replacer(); repl != nil && x.who.name != "" {
+		repl.Set("http.auth.user.id", x.who.name)
+	}
+}
+
+// describe tells about the exchange in placeholders and response headers, just
+// before the response head is sent.
+func (x *exchange) describe() {
+	account := ""
+	if x.result.account != nil {
+		account = x.result.account.member.Name
+	}
+	if repl := x.replacer(); repl != nil {
+		repl.Set("http.shunt.account", account)
+		repl.Set("http.shunt.attempts", x.attempts)
+		repl.Set("http.shunt.model", x.facts.Model)
+		repl.Set("http.shunt.request_id", x.id)
+	}
+	h := x.w.Header()
+	h.Set("X-Shunt-Attempts", strconv.Itoa(x.attempts))
+	if account != "" && (x.who.admin || x.h.ExposeAccount) {
+		h.Set("X-Shunt-Account", account)
+	}
+}
+
+// finish records how the exchange ended, also when it ends in a panic.
+func (x *exchange) finish() {
+	r := &x.result
+	took := time.Since(x.started)
+	record := pool.Record{
+		Time: x.started, ID: x.id, User: x.who.name, Model: truncate(x.facts.Model), Endpoint: x.endpoint.String(), Stream: x.facts.Stream,
+		Status: r.status, Verdict: r.verdict, Reason: r.reason, Attempts: x.attempts, Usage: r.usage,
+		FirstByte: r.firstByte.Milliseconds(), Duration: took.Milliseconds(), Waited: x.waited.Milliseconds(),
+	}
+	key := ""
+	if r.account != nil {
+		record.Account, key = r.account.member.Name, r.account.member.Key
+	}
+	cost, priced := anthropic.Cost(x.facts.Model, r.usage)
+	if priced {
+		record.CostUSD = &cost
+	}
+	x.h.live.state.Finish(record, key)
+	x.h.metrics.request(x, &record, took)
+	x.logFields(&record)
+}
+
+// logFields adds to Caddy's access log line of this request.
+func (x *exchange) logFields(r *pool.Record) {
+	extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	if !ok {
+		return
+	}
+	for _, field := range []zap.Field{
+		zap.String("shunt_request_id", r.ID),
+		zap.String("shunt_account", r.Account),
+		zap.Int("shunt_attempts", r.Attempts),
+		zap.String("shunt_model", r.Model),
+		zap.String("shunt_verdict", r.Verdict),
+		zap.Int64("shunt_tokens_in", r.Usage.InputTokens),
+		zap.Int64("shunt_tokens_out", r.Usage.OutputTokens),
+		zap.Int64("shunt_tokens_cache_read", r.Usage.CacheReadTokens),
+		zap.Int64("shunt_tokens_cache_write", r.Usage.CacheWriteTokens),
+		zap.String("shunt_session", truncate(x.facts.Session)),
+	} {
+		extra.Set(field)
+	}
+	if r.CostUSD != nil {
+		extra.Set(zap.Float64("shunt_cost_usd", *r.CostUSD))
+	}
+}
+
+// truncate bounds what a client's word may take in logs and records.
+func truncate(s string) string {
+	const most = 200
+	if len(s) > most {
+		return s[:most]
+	}
+	return s
+}
+
+func logAccount(a *account) zap.Field   { return zap.String("account", a.member.Name) }
+func logError(err error) zap.Field      { return zap.Error(err) }
+func logVerdict(name string) zap.Field  { return zap.String("verdict", name) }
+func logRequest(id string) zap.Field    { return zap.String("request_id", id) }
+func logPool(name string) zap.Field     { return zap.String("pool", name) }
+func logReason(reason string) zap.Field { return zap.String("reason", reason) }

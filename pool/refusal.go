@@ -1,0 +1,199 @@
+package pool
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ClosureKind is why one account cannot serve a request.
+type ClosureKind uint8
+
+// The kinds.
+const (
+	// ClosedOwner: it belongs to somebody else.
+	ClosedOwner ClosureKind = iota
+	// ClosedModel: it is not configured to serve the model.
+	ClosedModel
+	// ClosedTried: this request has been there.
+	ClosedTried
+	// ClosedBench: it is benched until a time.
+	ClosedBench
+	// ClosedFull: it has as many requests in flight as it may.
+	ClosedFull
+	// ClosedProbe: it had trouble, and one request is finding out whether it is over.
+	ClosedProbe
+)
+
+// Closure says why one account cannot serve a request.
+type Closure struct {
+	Kind ClosureKind
+	// Until is when a bench ends.
+	Until           time.Time
+	Verdict, Window string
+	Login           bool
+	Reason          string
+}
+
+var (
+	closureOwner = Closure{Kind: ClosedOwner, Reason: "somebody else's"}
+	closureModel = Closure{Kind: ClosedModel, Reason: "not for this model"}
+	closureTried = Closure{Kind: ClosedTried, Reason: "unable to serve this request"}
+	closureFull  = Closure{Kind: ClosedFull, Reason: "busy"}
+	closureProbe = Closure{Kind: ClosedProbe, Reason: "being tried after a trouble"}
+)
+
+// Refusal says why no account can serve a request.
+type Refusal struct {
+	// Until is the soonest time at which an account's bench ends; zero if none is
+	// benched for a time.
+	Until time.Time
+	// Busy is true when an account could serve as soon as a request ends.
+	Busy bool
+	// Allowed and Serving count the accounts that the person may use, and those of
+	// them that serve the model.
+	Allowed, Serving int
+	// Closures are the reasons of those that serve the model, by name of account.
+	Closures []AccountClosure
+	// Full is true when the waiting line had no place left.
+	Full bool
+}
+
+// AccountClosure is why one named account is closed.
+type AccountClosure struct {
+	Name string
+	Closure
+}
+
+// Hopeless reports whether waiting cannot help.
+func (r *Refusal) Hopeless() bool { return !r.Busy && r.Until.IsZero() }
+
+func (g *Group) refusal(req *Request, family string, now time.Time) *Refusal {
+	r := &Refusal{}
+	for i, m := range g.members {
+		c := g.closed(i, req, family, now)
+		if c == nil {
+			continue
+		}
+		switch c.Kind {
+		case ClosedOwner:
+			continue
+		case ClosedModel:
+			r.Allowed++
+			continue
+		case ClosedBench:
+			if r.Until.IsZero() || c.Until.Before(r.Until) {
+				r.Until = c.Until
+			}
+		case ClosedFull, ClosedProbe:
+			r.Busy = true
+		case ClosedTried:
+			// It may have been benched by what it answered.
+			if b, benched := g.states[i].benchOf(family, now); benched {
+				c = &Closure{Kind: ClosedTried, Until: b.Until, Verdict: b.Verdict, Window: b.Window, Login: b.Login, Reason: b.Reason}
+			}
+		}
+		r.Allowed++
+		r.Serving++
+		r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: *c})
+	}
+	return r
+}
+
+// Reopens is the soonest time at which any account, also one that this request
+// has been to, can be expected to serve again; zero when nobody knows one.
+func (r *Refusal) Reopens() time.Time {
+	var soonest time.Time
+	for _, c := range r.Closures {
+		if !c.Until.IsZero() && !c.Login && (soonest.IsZero() || c.Until.Before(soonest)) {
+			soonest = c.Until
+		}
+	}
+	return soonest
+}
+
+// Words that people know for a window, and for a verdict.
+var (
+	windowWords  = map[string]string{"5h": "at the 5-hour limit", "7d": "at the weekly limit"}
+	verdictWords = map[string]string{
+		"model_window": "at the limit for this model",
+		"overloaded":   "overloaded",
+		"burst":        "briefly rate-limited",
+		"spend_limit":  "at the spend limit",
+		"no_credit":    "out of credit",
+		"unreachable":  "unreachable",
+		"upstream":     "failing",
+	}
+)
+
+// Words says it to the person who waits, without naming an account: how many
+// are out, why, and until when.
+func (r *Refusal) Words(now time.Time) string {
+	if r.Allowed == 0 {
+		return "no account of this pool may be used with this key"
+	}
+	if r.Serving == 0 {
+		return "no account of this pool serves this model"
+	}
+	type group struct {
+		count int
+		until time.Time
+	}
+	var order []string
+	groups := map[string]*group{}
+	for _, c := range r.Closures {
+		phrase := c.phrase()
+		g := groups[phrase]
+		if g == nil {
+			g = &group{}
+			groups[phrase], order = g, append(order, phrase)
+		}
+		g.count++
+		if !c.Until.IsZero() && (g.until.IsZero() || c.Until.Before(g.until)) {
+			g.until = c.Until
+		}
+	}
+	parts := make([]string, 0, len(order))
+	for _, phrase := range order {
+		g := groups[phrase]
+		part := fmt.Sprintf("%d %s", g.count, phrase)
+		if !g.until.IsZero() {
+			part += " until " + timeWords(g.until, now)
+		}
+		parts = append(parts, part)
+	}
+	subject := "the only account is out"
+	if len(r.Closures) > 1 {
+		subject = fmt.Sprintf("all %d accounts are out", len(r.Closures))
+	}
+	return subject + ": " + strings.Join(parts, ", ")
+}
+
+func (c *Closure) phrase() string {
+	if c.Login {
+		return "in need of a login (" + c.Reason + ")"
+	}
+	if words, ok := verdictWords[c.Verdict]; ok {
+		return words
+	}
+	if words, ok := windowWords[c.Window]; ok {
+		return words
+	}
+	if c.Window != "" {
+		return "at the limit of " + c.Window
+	}
+	return c.Reason
+}
+
+// timeWords names a time for a person: today by its clock, later with its date.
+func timeWords(t, now time.Time) string {
+	t, now = t.UTC(), now.UTC()
+	switch {
+	case t.Sub(now) < 2*time.Minute:
+		return t.Format("15:04:05 UTC")
+	case t.Sub(now) < 20*time.Hour:
+		return t.Format("15:04 UTC")
+	default:
+		return t.Format("Mon 2 Jan 15:04 UTC")
+	}
+}

@@ -1,0 +1,166 @@
+package pool
+
+import (
+	"sort"
+	"time"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+)
+
+// View is a group's state at one moment, for people to look at.
+type View struct {
+	Now, Started time.Time
+	Pinned       string
+	LastUsed     string
+	Policy       string
+	Waiting      int
+	Sessions     int
+	Accounts     []AccountView
+	Recent       []Record // newest first
+	People       map[string]Totals
+}
+
+// AccountView is one account at one moment.
+type AccountView struct {
+	Member   *Member
+	Windows  []WindowView // by name
+	Buckets  []BucketView // by name
+	Benches  []BenchView  // those that last, the whole account's first
+	Trying   bool         // had a trouble, and the next request finds out whether it is over
+	InFlight int
+	LastUsed time.Time
+	Totals   Totals
+	// Local counts tokens by our own clock; LocalEnds is zero when it is not running.
+	Local     anthropic.Usage
+	LocalEnds time.Time
+
+	OverageStatus, OverageReason string
+}
+
+// WindowView is what is known of a usage window.
+type WindowView struct {
+	Name string
+	// Known is false when upstream never told the utilization.
+	Known bool
+	// Utilization is 0 once the reset has passed.
+	Utilization float64
+	Status      string
+	Reset       time.Time
+	Updated     time.Time
+}
+
+// BucketView is what is known of a classic limit.
+type BucketView struct {
+	Name             string
+	Limit, Remaining int64
+	Reset, Updated   time.Time
+}
+
+// BenchView is a bench that lasts.
+type BenchView struct {
+	// Family is empty when the whole account is benched.
+	Family                          string
+	Until, Since                    time.Time
+	Verdict, Reason, Source, Window string
+	Login                           bool
+}
+
+// Benched is the bench of the whole account that lasts longest; nil when it can
+// serve.
+func (a *AccountView) Benched() *BenchView {
+	if len(a.Benches) > 0 && a.Benches[0].Family == wholeAccount {
+		return &a.Benches[0]
+	}
+	return nil
+}
+
+// Window finds a window by name; false when nothing is known of it.
+func (a *AccountView) Window(name string) (WindowView, bool) {
+	for _, w := range a.Windows {
+		if w.Name == name {
+			return w, true
+		}
+	}
+	return WindowView{}, false
+}
+
+// View is the group's state now.
+func (g *Group) View() View {
+	p := g.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	v := View{
+		Now: now, Started: p.started, Pinned: p.pin, LastUsed: p.lastUsed, Policy: g.policy.Name(),
+		Waiting: p.waiting.line.Len(), Sessions: p.sessions.order.Len(),
+		Recent: p.recent.newestFirst(), People: make(map[string]Totals, len(p.people)),
+	}
+	for user, t := range p.people {
+		v.People[user] = *t
+	}
+	for i, m := range g.members {
+		v.Accounts = append(v.Accounts, g.states[i].view(m, now))
+	}
+	return v
+}
+
+func (a *account) view(m *Member, now time.Time) AccountView {
+	v := AccountView{
+		Member: m, Trying: a.suspect, InFlight: a.inFlight, LastUsed: a.lastUsed, Totals: a.totals,
+		OverageStatus: a.overageStatus, OverageReason: a.overageReason,
+	}
+	if local := a.local.at(now); !local.Start.IsZero() {
+		v.Local, v.LocalEnds = local.Usage, local.Start.Add(localWindowLife)
+	}
+	for name, w := range a.windows {
+		v.Windows = append(v.Windows, WindowView{
+			Name: name, Known: !w.UtilizationAt.IsZero(), Utilization: w.used(now), Status: w.Status, Reset: w.Reset, Updated: latest(w.UtilizationAt, w.StatusAt, w.ResetAt),
+		})
+	}
+	sort.Slice(v.Windows, func(i, j int) bool { return v.Windows[i].Name < v.Windows[j].Name })
+	for name, b := range a.buckets {
+		v.Buckets = append(v.Buckets, BucketView{Name: name, Limit: b.Limit, Remaining: b.Remaining, Reset: b.Reset, Updated: b.At})
+	}
+	sort.Slice(v.Buckets, func(i, j int) bool { return v.Buckets[i].Name < v.Buckets[j].Name })
+	for family, b := range a.benches {
+		if now.Before(b.Until) {
+			v.Benches = append(v.Benches, BenchView{
+				Family: family, Until: b.Until, Since: b.Since, Verdict: b.Verdict, Reason: b.Reason, Source: b.Source, Window: b.Window, Login: b.Login,
+			})
+		}
+	}
+	sort.Slice(v.Benches, func(i, j int) bool { return v.Benches[i].Family < v.Benches[j].Family })
+	return v
+}
+
+func latest(times ...time.Time) time.Time {
+	var t time.Time
+	for _, u := range times {
+		if u.After(t) {
+			t = u
+		}
+	}
+	return t
+}
+
+// Ready reports whether any account can serve some request now; otherwise why
+// not, for a request of a person who may use every account.
+func (g *Group) Ready() (ready bool, refused *Refusal) {
+	p := g.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	r := &Refusal{}
+	for i, m := range g.members {
+		r.Allowed++
+		r.Serving++
+		b, benched := g.states[i].benchOf(wholeAccount, now)
+		if !benched {
+			return true, nil
+		}
+		r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: Closure{
+			Kind: ClosedBench, Until: b.Until, Verdict: b.Verdict, Window: b.Window, Login: b.Login, Reason: b.Reason,
+		}})
+	}
+	return false, r
+}

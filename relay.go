@@ -1,0 +1,254 @@
+package shunt
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/sse"
+)
+
+// copyBuffers are lent to relays. 32 KiB is what io.Copy takes; a chunk of a
+// stream is far smaller.
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// slowFirstEvent is how long a stream's first event may take before its head is
+// sent all the same, so that the client sees that somebody is there.
+const slowFirstEvent = 10 * time.Second
+
+// maxPeek bounds how much of a stream is kept back until its first event is
+// complete.
+const maxPeek = 256 << 10
+
+// peek reads a stream up to its first event before anything is committed: if
+// that is an error, the answer is a failure like any other. What was read is
+// kept in a.head. When the first event is slow, the head is committed, and an
+// error then goes to the client as it came.
+func (x *exchange) peek(a *attempt, answer *anthropic.Answer) {
+	if a.body.opaque {
+		return
+	}
+	first := sse.NewFirst(maxPeek)
+	slow := time.NewTimer(slowFirstEvent)
+	defer slow.Stop()
+	for {
+		chunk, err := x.readFirst(a, slow)
+		a.head = append(a.head, chunk...)
+		done, name, data := first.Feed(chunk)
+		if err != nil && !done {
+			// An event that lacks only its blank line counts all the same.
+			done, name, data = first.Feed([]byte("\n\n"))
+		}
+		switch {
+		case done && name == "error" && !a.committed:
+			a.head = append([]byte(nil), data...)
+			a.whole = true
+			a.status = anthropic.StatusOfType(anthropic.ErrorType(data))
+			a.verdict = anthropic.ClassifyEvent(answer, data)
+			return
+		case done || a.committed:
+			return
+		case err != nil:
+			// Whatever ended it, no event came: as if no answer had.
+			a.err, a.verdict = err, anthropic.Unreachable
+			a.verdict.Reason = "upstream broke off before its first event"
+			_ = a.body.Close()
+			a.resp, a.body, a.head = nil, nil, nil
+			return
+		}
+	}
+}
+
+// readFirst reads a chunk and meanwhile watches the time: once slow has passed,
+// what there is goes to the client.
+func (x *exchange) readFirst(a *attempt, slow *time.Timer) ([]byte, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	buf := make([]byte, 4<<10)
+	read := make(chan result, 1)
+	go func() {
+		n, err := a.body.Read(buf)
+		read <- result{n, err}
+	}()
+	select {
+	case r := <-read:
+		return buf[:r.n], r.err
+	case <-slow.C:
+	}
+	x.commit(a)
+	_, _ = x.w.Write(a.head)
+	_ = http.NewResponseController(x.w).Flush()
+	a.head = nil
+	r := <-read
+	return buf[:r.n], r.err
+}
+
+// commit sends the response head. After it nothing can be tried again.
+func (x *exchange) commit(a *attempt) {
+	if a.committed {
+		return
+	}
+	a.committed = true
+	h := x.w.Header()
+	anthropic.ClientHeader(h, a.resp.Header)
+	switch {
+	case a.whole:
+		h.Set("Content-Type", "application/json")
+		h.Set("Content-Length", strconv.Itoa(len(a.head)))
+	case a.body != nil && a.body.decoded:
+		h.Del("Content-Encoding")
+		h.Del("Content-Length")
+	}
+	x.result.status, x.result.account = a.status, a.account
+	x.describe()
+	x.result.firstByte = time.Since(x.started)
+	x.w.WriteHeader(a.status)
+}
+
+// relay gives an answer to the client, and ends it truly: an answer that broke
+// off is aborted, since some clients take a clean end for success.
+func (x *exchange) relay(a *attempt) error {
+	x.result.verdict, x.result.reason = a.verdict.Name, a.lease.Reason
+	if !a.verdict.Served() && !a.relayable() {
+		x.result.account = a.account
+		x.answer(a.ownError(), a.verdict.Name)
+		a.close()
+		return nil
+	}
+	var usage anthropic.Usage
+	defer func() {
+		// The lease counts what was used before it is given back.
+		a.lease.End(usage)
+		a.close()
+	}()
+	tap := x.newTap(a)
+	err := x.copy(a, tap)
+	if tap != nil {
+		usage = x.settle(tap, err)
+	}
+	return x.end(a, tap, err)
+}
+
+func (x *exchange) newTap(a *attempt) *sse.Tap {
+	switch {
+	case !a.verdict.Served() || x.endpoint != anthropic.EndpointMessages || a.body.opaque:
+		return nil
+	case isEventStream(a.resp.Header):
+		return sse.NewStreamTap()
+	default:
+		return sse.NewJSONTap()
+	}
+}
+
+// errDownstream marks a failure to write to the client.
+type errDownstream struct{ error }
+
+// copy relays what was read ahead and then the rest, chunk by chunk. The tap gets
+// each chunk after the client did.
+func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
+	control := http.NewResponseController(x.w)
+	write := func(p []byte) error {
+		x.commit(a)
+		if _, err := x.w.Write(p); err != nil {
+			return errDownstream{err}
+		}
+		if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return errDownstream{err}
+		}
+		if tap != nil {
+			_, _ = tap.Write(p)
+		}
+		return nil
+	}
+	if len(a.head) > 0 {
+		if err := write(a.head); err != nil {
+			return err
+		}
+	}
+	if a.whole {
+		return nil
+	}
+	buffer := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buffer)
+	for {
+		n, err := a.body.Read(*buffer)
+		if n > 0 {
+			if err := write((*buffer)[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			x.commit(a)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// settle reads the usage off the tap. A stream that ended before upstream told
+// its final count is charged all the same: its output is estimated.
+func (x *exchange) settle(tap *sse.Tap, err error) anthropic.Usage {
+	seen := tap.Result()
+	usage := seen.Usage
+	if err != nil && seen.EstimatedOutputTokens > usage.OutputTokens {
+		usage.OutputTokens = seen.EstimatedOutputTokens
+	}
+	x.result.usage = usage
+	return usage
+}
+
+// end decides how the transfer ends: cleanly only when the answer was complete.
+func (x *exchange) end(a *attempt, tap *sse.Tap, err error) error {
+	var downstream errDownstream
+	switch {
+	case err == nil && a.incomplete(tap):
+		x.failed(a, &anthropic.CutShort)
+	case err == nil:
+		return nil
+	case errors.As(err, &downstream) || x.gone():
+		x.result.verdict, x.result.reason = anthropic.ClientGone.Name, anthropic.ClientGone.Reason
+		if !a.committed {
+			return x.clientGone()
+		}
+		return nil
+	case errors.Is(err, errStalled):
+		x.failed(a, &anthropic.Stalled)
+	default:
+		x.failed(a, &anthropic.CutShort)
+	}
+	if !a.committed {
+		x.answer(&anthropic.Error{Status: http.StatusBadGateway, Message: "upstream broke off before it answered"}, x.result.verdict)
+		return nil
+	}
+	// The server closes the connection (HTTP/1.1) or resets the stream (HTTP/2 and
+	// 3): the client sees a transfer that failed.
+	panic(http.ErrAbortHandler)
+}
+
+// incomplete reports whether an answer that ended cleanly lacks its end: a
+// stream its last event, a JSON document its last brace.
+func (a *attempt) incomplete(tap *sse.Tap) bool {
+	if tap == nil {
+		return false
+	}
+	seen := tap.Result()
+	if seen.Truncated && !isEventStream(a.resp.Header) {
+		return false // longer than the tap holds: nobody knows
+	}
+	return !seen.Complete && seen.Error == nil
+}
+
+func (x *exchange) failed(a *attempt, v *anthropic.Verdict) {
+	x.result.verdict, x.result.reason = v.Name, v.Reason
+	a.lease.Report(v, nil)
+	x.h.metrics.attempt(x.h.Pool, a.lease.Member.Name, v.Name)
+	x.h.logger.Warn("an answer broke off", logAccount(a.account), logVerdict(v.Name), logRequest(x.id))
+}

@@ -1,0 +1,330 @@
+package shunt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/google/uuid"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/pool"
+)
+
+// ServeHTTP serves the pool's endpoints and shunt's own, and leaves everything
+// else to next.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	endpoint := anthropic.EndpointOf(r.URL.Path)
+	if endpoint == anthropic.EndpointNone {
+		if own, ok := ownEndpoints[r.URL.Path]; ok {
+			return own(h, w, r)
+		}
+		return passOn(w, r, next)
+	}
+	x := &exchange{h: h, w: w, r: r, endpoint: endpoint, started: time.Now(), id: "shunt_" + strings.ReplaceAll(uuid.NewString(), "-", "")}
+	w.Header().Set("X-Shunt-Request-Id", x.id)
+	if r.Method != endpoint.Method() {
+		w.Header().Set("Allow", endpoint.Method())
+		(&anthropic.Error{Status: http.StatusMethodNotAllowed, Message: "this endpoint takes " + endpoint.Method() + " only", RequestID: x.id}).Write(w)
+		return nil
+	}
+	who, refusal := h.authenticate(r)
+	if refusal != nil {
+		refusal.RequestID = x.id
+		refusal.Write(w)
+		return nil
+	}
+	x.who = who
+	x.setPerson()
+	return x.serve()
+}
+
+// passOn lets the site's next handler answer. When none does, the path is
+// unknown: API clients get a JSON 404 in the place of Caddy's empty 200.
+func passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	watched := &watchedWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+	if err := next.ServeHTTP(watched, r); err != nil || watched.answered {
+		return err
+	}
+	(&anthropic.Error{Status: http.StatusNotFound, Message: "nothing is served at this path", NoRetry: true}).Write(w)
+	return nil
+}
+
+// watchedWriter notices whether anybody answered.
+type watchedWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	answered bool
+}
+
+func (w *watchedWriter) WriteHeader(status int) {
+	w.answered = w.answered || status >= 200
+	w.ResponseWriterWrapper.WriteHeader(status)
+}
+
+func (w *watchedWriter) Write(b []byte) (int, error) {
+	w.answered = true
+	return w.ResponseWriterWrapper.Write(b)
+}
+
+func (w *watchedWriter) ReadFrom(src io.Reader) (int64, error) {
+	w.answered = true
+	return w.ResponseWriterWrapper.ReadFrom(src)
+}
+
+// exchange is one request on its way through the pool. It belongs to the
+// goroutine that serves the request.
+type exchange struct {
+	h        *Handler
+	w        http.ResponseWriter
+	r        *http.Request
+	id       string
+	who      person
+	endpoint anthropic.Endpoint
+	started  time.Time
+
+	body  []byte
+	facts anthropic.Facts
+	want  pool.Request
+
+	attempts int           // round trips made
+	failures int           // of them, those that count against retries
+	hopped   bool          // the one other try that a shared fault allows was taken
+	waited   time.Duration // time spent in line
+	suspects []*attempt    // failed in a way that is the account's only if another serves
+
+	result result
+}
+
+// result is what is recorded of an exchange.
+type result struct {
+	account   *account
+	status    int
+	verdict   string
+	reason    string
+	usage     anthropic.Usage
+	firstByte time.Duration
+}
+
+// statusClientGone is the status that is logged when the client left before the
+// answer (nginx's convention, and Caddy's).
+const statusClientGone = 499
+
+var errClientGone = errors.New("client went away")
+
+func (x *exchange) serve() error {
+	defer x.finish()
+	if refusal := x.readBody(); refusal != nil {
+		if x.gone() {
+			return x.clientGone()
+		}
+		x.answer(refusal, "caller")
+		return nil
+	}
+	x.facts = anthropic.ReadFacts(x.endpoint, x.r.Header, x.body)
+	x.want = pool.Request{
+		User: x.who.name, Session: x.facts.Session, Model: x.facts.Model, Endpoint: x.endpoint, CacheLife: x.facts.CacheLife,
+	}
+	return x.loop()
+}
+
+// readBody reads the whole body, which must be kept to be sent again.
+func (x *exchange) readBody() *anthropic.Error {
+	if x.endpoint == anthropic.EndpointModels {
+		return nil
+	}
+	limit := x.h.MaxBody
+	tooLarge := &anthropic.Error{Status: http.StatusRequestEntityTooLarge, Message: "the request body is larger than this endpoint takes", NoRetry: true}
+	if x.r.ContentLength > limit {
+		return tooLarge
+	}
+	body, err := readAll(http.MaxBytesReader(x.w, x.r.Body, limit), x.r.ContentLength)
+	if err == nil {
+		x.body = body
+		return nil
+	}
+	var overLimit *http.MaxBytesError
+	var handler caddyhttp.HandlerError
+	if errors.As(err, &overLimit) || errors.As(err, &handler) && handler.StatusCode == http.StatusRequestEntityTooLarge {
+		return tooLarge
+	}
+	return &anthropic.Error{Status: http.StatusBadRequest, Message: "the request body could not be read to its end", NoRetry: true}
+}
+
+// readAll reads a body of a known length in one allocation.
+func readAll(body io.Reader, length int64) ([]byte, error) {
+	if length < 0 {
+		return io.ReadAll(body)
+	}
+	b := make([]byte, length)
+	n, err := io.ReadFull(body, b)
+	if err != nil {
+		return b[:n], err
+	}
+	return b, nil
+}
+
+// loop asks one account after the other until there is an answer for the client.
+func (x *exchange) loop() error {
+	var last *attempt // the answer that would be relayed if there is no better one
+	defer func() { last.close() }()
+	for {
+		lease, refused := x.acquire()
+		if x.gone() {
+			if lease != nil {
+				lease.End(anthropic.Usage{})
+			}
+			return x.clientGone()
+		}
+		if lease == nil {
+			if x.mayWaitAgain(last, refused) {
+				x.want.Tried = nil
+				continue
+			}
+			return x.giveUp(last, refused)
+		}
+		a := x.try(lease)
+		if x.gone() && !a.verdict.Served() {
+			a.close()
+			return x.clientGone()
+		}
+		if a.verdict.Served() || a.verdict.Action == anthropic.Relay {
+			x.blame(a)
+			last.close()
+			last = nil
+			return x.relay(a)
+		}
+		a.release()
+		last.close()
+		last = a
+		if a.verdict.Scope == anthropic.ScopeUpstream || a.verdict.Scope == anthropic.ScopeNetwork {
+			x.suspects = append(x.suspects, a)
+		}
+		x.want.Tried = append(x.want.Tried, lease.Member.Key)
+		if !x.mayGoOn(a) {
+			return x.giveUp(last, nil)
+		}
+	}
+}
+
+// blame benches the accounts that failed where another one answered. When all
+// fail alike it is upstream's fault, and nobody's here.
+func (x *exchange) blame(answered *attempt) {
+	for _, s := range x.suspects {
+		if s.lease.Member != answered.lease.Member {
+			s.lease.Blame(&s.verdict)
+		}
+	}
+}
+
+func (x *exchange) acquire() (*pool.Lease, *pool.Refusal) {
+	hold := time.Duration(x.h.Hold.Timeout) - x.waited
+	if left := x.patience(); left > 0 {
+		hold = min(hold, left)
+	}
+	lease, refused, waited := x.h.group.Acquire(x.r.Context(), &x.want, pool.Waiting{Hold: hold, Queue: x.h.Hold.Queue})
+	x.waited += waited
+	return lease, refused
+}
+
+// patience is how long the client will still wait, 0 if it did not say.
+func (x *exchange) patience() time.Duration {
+	if x.facts.Patience == 0 {
+		return 0
+	}
+	return max(time.Millisecond, x.facts.Patience-time.Since(x.started)-time.Second)
+}
+
+// mayGoOn reports whether another account may be asked after a. An account's own
+// refusal does not count against the limit: it is not asked again, and another
+// may well serve. A fault that accounts share gets one other try.
+func (x *exchange) mayGoOn(a *attempt) bool {
+	if x.facts.Patience > 0 && time.Since(x.started) >= x.facts.Patience {
+		return false
+	}
+	switch a.verdict.Action {
+	case anthropic.Next, anthropic.NextOrRelay, anthropic.Renew:
+		return true
+	default:
+		if x.hopped || x.failures >= x.h.Retries {
+			return false
+		}
+		x.hopped = true
+		return true
+	}
+}
+
+// mayWaitAgain reports whether the accounts that this request has been to will be
+// open again soon enough to start over.
+func (x *exchange) mayWaitAgain(last *attempt, refused *pool.Refusal) bool {
+	if last == nil || len(x.want.Tried) == 0 || last.verdict.Action != anthropic.Next || refused.Full {
+		return false
+	}
+	x.failures++
+	if x.failures >= x.h.Retries {
+		return false
+	}
+	reopens := refused.Reopens()
+	left := time.Duration(x.h.Hold.Timeout) - x.waited
+	return !reopens.IsZero() && time.Until(reopens) < left
+}
+
+func (x *exchange) gone() bool { return x.r.Context().Err() != nil }
+
+func (x *exchange) clientGone() error {
+	x.result.status, x.result.verdict, x.result.reason = statusClientGone, anthropic.ClientGone.Name, anthropic.ClientGone.Reason
+	return caddyhttp.Error(statusClientGone, errClientGone)
+}
+
+// giveUp answers when no account is left: with what the last one said if that is
+// the client's business, else for the pool.
+func (x *exchange) giveUp(last *attempt, refused *pool.Refusal) error {
+	if last != nil {
+		switch last.verdict.Action {
+		case anthropic.NextOrRelay, anthropic.NextOnce, anthropic.Again:
+			if last.relayable() {
+				return x.relay(last)
+			}
+			x.answer(last.ownError(), last.verdict.Name)
+			return nil
+		}
+	}
+	if refused == nil {
+		var lease *pool.Lease
+		if lease, refused = x.h.group.Pick(&x.want); lease != nil {
+			lease.End(anthropic.Usage{})
+			refused = &pool.Refusal{Busy: true, Allowed: 1, Serving: 1}
+		}
+	}
+	x.answer(refusalError(refused, time.Now()), verdictExhausted)
+	return nil
+}
+
+// answer ends the exchange with an error of our own.
+func (x *exchange) answer(e *anthropic.Error, verdict string) {
+	e.RequestID = x.id
+	x.result.status, x.result.verdict, x.result.reason = e.Status, verdict, e.Message
+	x.describe()
+	e.Write(x.w)
+}
+
+func (x *exchange) replacer() *caddy.Replacer {
+	repl, _ := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	return repl
+}
+
+// pause waits, or returns false when the client leaves first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

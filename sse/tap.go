@@ -1,0 +1,282 @@
+package sse
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/tidwall/gjson"
+)
+
+// Bounds of what a tap holds, in bytes.
+const (
+	// maxTapEvent is for the events that carry usage. They are a kilobyte or
+	// two; message_start grows with what it says about the request.
+	maxTapEvent = 256 << 10
+	// maxTapError is enough to classify an error and to log it.
+	maxTapError = 4 << 10
+	// maxTapJSON is far above the longest answer a model can write in one go.
+	maxTapJSON = 8 << 20
+	// maxTapString is for identifiers.
+	maxTapString = 256
+	// tapDelta is what is looked at of a content_block_delta: beyond that size
+	// the frame around the text no longer matters for an estimate.
+	tapDelta = 512
+)
+
+// bytesPerToken is the usual rule of thumb for English prose.
+const bytesPerToken = 4
+
+// Result is what a tap has learned so far.
+type Result struct {
+	// Usage is what the answer itself said, in tokens. Of a stream that was cut
+	// before its message_delta it is the opening statement, with an
+	// OutputTokens that is only a starting number.
+	Usage anthropic.Usage
+	// EstimatedOutputTokens stands in for Usage.OutputTokens, is not in addition
+	// to it, when a stream gave output but never its final count: the output is
+	// charged all the same. It is the length in bytes of the delta text, as
+	// escaped in JSON, divided by four, and not below Usage.OutputTokens. Text
+	// that is not streamed (hidden thinking) is not in it. It is zero once the
+	// count is known, and for plain JSON answers.
+	EstimatedOutputTokens int64
+
+	// Model, ID and StopReason are the message's, at most 256 bytes each, empty
+	// if not (yet) said.
+	Model      string
+	ID         string
+	StopReason string
+
+	// Complete reports that the answer came to its regular end: message_stop in
+	// a stream, one whole JSON document otherwise.
+	Complete bool
+	// Error is the first error of the answer, as its JSON envelope, cut at 4 KiB;
+	// nil if there was none. It belongs to the caller.
+	Error []byte
+	// Deltas counts the content_block_delta events.
+	Deltas int64
+	// Truncated reports that something which states facts was longer than the
+	// tap holds (256 KiB for an event, 8 MiB for a JSON answer), so that facts
+	// may be missing.
+	Truncated bool
+}
+
+// Tap learns what an answer consumed and how it ended from the bytes that go to
+// the client. It never fails, never blocks and holds a bounded amount of memory.
+// It wants the bytes without any content coding.
+//
+// Use [NewStreamTap] or [NewJSONTap]. A Tap is not safe for concurrent use.
+type Tap struct {
+	result Result
+
+	// Of an event stream.
+	parser     *Parser
+	deltaBytes int64
+	counted    bool // a message_delta stated the output tokens
+
+	// Of a plain JSON answer, nil parser: the body as far as it is held, and
+	// whether that has changed since result was last filled from it.
+	body  []byte
+	fresh bool
+}
+
+// NewStreamTap returns a tap for a text/event-stream answer. It holds at most
+// 256 KiB, a few hundred bytes as a rule.
+func NewStreamTap() *Tap {
+	t := &Tap{}
+	t.parser = NewParser(maxTapEvent, t.event)
+	t.parser.Keep(tapKeep)
+	return t
+}
+
+// NewJSONTap returns a tap for a plain JSON answer. It holds the answer up to
+// 8 MiB; beyond that it lets go of it and keeps what it could tell by then.
+func NewJSONTap() *Tap { return &Tap{} }
+
+// Write takes the next bytes of the answer. It always returns len(p) and nil,
+// and does not keep p.
+func (t *Tap) Write(p []byte) (int, error) {
+	switch {
+	case t.parser != nil:
+		t.parser.Write(p)
+	case t.result.Truncated:
+	case len(p) > maxTapJSON-len(t.body):
+		t.readJSON()
+		t.body = nil
+		t.result.Complete = false
+		t.result.Truncated = true
+	default:
+		t.body = appendWithin(t.body, p, maxTapJSON)
+		t.fresh = true
+	}
+	return len(p), nil
+}
+
+// Result returns what is known by now. It may be called at any time.
+func (t *Tap) Result() Result {
+	if t.fresh {
+		t.readJSON()
+	}
+	r := t.result
+	r.Error = bytes.Clone(r.Error)
+	if !t.counted && t.deltaBytes > 0 {
+		estimate := (t.deltaBytes + bytesPerToken - 1) / bytesPerToken
+		r.EstimatedOutputTokens = max(estimate, r.Usage.OutputTokens)
+	}
+	return r
+}
+
+// tapKeep tells the parser which data the tap reads. Events that have no name
+// (yet) may turn out to be any.
+func tapKeep(name []byte) int {
+	switch string(name) {
+	case "message_start", "message_delta", "":
+		return maxTapEvent
+	case "error":
+		return maxTapError
+	case "content_block_delta":
+		return tapDelta
+	default:
+		return 0
+	}
+}
+
+// kind is the event's type: its name or, for upstreams that leave out the event
+// line, the type that the data states.
+func kind(ev Event) []byte {
+	if len(ev.Name) > 0 {
+		return ev.Name
+	}
+	name := gjson.GetBytes(ev.Data, "type").Str
+	return []byte(name[:min(len(name), maxName)])
+}
+
+func (t *Tap) event(ev Event) {
+	switch string(kind(ev)) {
+	case "content_block_delta":
+		t.result.Deltas++
+		t.deltaBytes += int64(deltaText(ev.Data, ev.Size))
+	case "message_start":
+		t.messageStart(ev)
+	case "message_delta":
+		t.messageDelta(ev)
+	case "message_stop":
+		t.result.Complete = true
+	case "error":
+		if t.result.Error == nil {
+			t.result.Error = bounded(ev.Data)
+		}
+	}
+}
+
+func (t *Tap) messageStart(ev Event) {
+	message := gjson.GetBytes(t.stated(ev), "message")
+	setString(&t.result.ID, message.Get("id"))
+	setString(&t.result.Model, message.Get("model"))
+	setString(&t.result.StopReason, message.Get("stop_reason"))
+	t.result.Usage.Merge(message.Get("usage"))
+}
+
+func (t *Tap) messageDelta(ev Event) {
+	data := t.stated(ev)
+	setString(&t.result.StopReason, gjson.GetBytes(data, "delta.stop_reason"))
+	usage := gjson.GetBytes(data, "usage")
+	t.result.Usage.Merge(usage)
+	if usage.Get("output_tokens").Type == gjson.Number {
+		t.counted = true
+	}
+}
+
+// readJSON makes the result anew from the body held so far: what was said of a
+// shorter part of it does not count any more.
+func (t *Tap) readJSON() {
+	t.fresh = false
+	t.result = Result{Complete: json.Valid(t.body)}
+	if gjson.GetBytes(t.body, "type").Str == "error" {
+		t.result.Error = bounded(t.body)
+		return
+	}
+	body := t.body
+	if !t.result.Complete {
+		body = settled(body)
+	}
+	setString(&t.result.ID, gjson.GetBytes(body, "id"))
+	setString(&t.result.Model, gjson.GetBytes(body, "model"))
+	setString(&t.result.StopReason, gjson.GetBytes(body, "stop_reason"))
+	// Only this object is usage: count_tokens answers with an input_tokens of
+	// its own at the top, for which nothing is charged.
+	t.result.Usage.Merge(gjson.GetBytes(body, "usage"))
+}
+
+// stated is the data of an event that states facts, as far as it can be relied
+// on.
+func (t *Tap) stated(ev Event) []byte {
+	if !ev.Truncated {
+		return ev.Data
+	}
+	t.result.Truncated = true
+	return settled(ev.Data)
+}
+
+// settled leaves off the last member of a JSON text that was cut off somewhere:
+// half a number would be read as another number, half a name as another name.
+// gjson reads the rest as far as it goes.
+func settled(data []byte) []byte {
+	return data[:max(bytes.LastIndexByte(data, ','), 0)]
+}
+
+// bounded copies what a tap keeps of an error.
+func bounded(data []byte) []byte {
+	return append([]byte{}, data[:min(len(data), maxTapError)]...)
+}
+
+// setString takes over a JSON string; anything else leaves *s as it is. It
+// clones because the value may be a part of a much larger string.
+func setString(s *string, value gjson.Result) {
+	if value.Type == gjson.String {
+		*s = strings.Clone(value.Str[:min(len(value.Str), maxTapString)])
+	}
+}
+
+// What surrounds the text in a content_block_delta.
+var (
+	deltaHead = []byte(`"delta":{"type":"`)
+	deltaKey  = []byte(`":"`)
+	deltaTail = len(`"}}`)
+	// deltaFrame is the whole frame, for data whose layout is not the usual one.
+	deltaFrame = len(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":""}}`)
+)
+
+// deltaText tells how many bytes of generated text a content_block_delta of
+// size bytes carries, from data, which is a prefix of it or all of it. It reads
+// the layout that the API writes rather than JSON, for it runs on every delta;
+// with another layout the answer is rougher, never negative.
+func deltaText(data []byte, size int) int {
+	frame := max(size-deltaFrame, 0)
+	i := bytes.Index(data, deltaHead)
+	if i < 0 {
+		return frame
+	}
+	i += len(deltaHead)
+	n := bytes.IndexByte(data[i:], '"')
+	if n < 0 {
+		return frame
+	}
+	switch string(data[i : i+n]) {
+	case "signature_delta", "citations_delta":
+		return 0 // not written by the model, not charged as output
+	}
+	i += n
+	k := bytes.Index(data[i:], deltaKey)
+	if k < 0 {
+		return frame
+	}
+	i += k + len(deltaKey)
+	end := size - deltaTail
+	if size == len(data) {
+		// The API pads events with blanks between the closing braces.
+		end = len(bytes.TrimRight(data, "} ")) - 1
+	}
+	return max(end-i, 0)
+}
