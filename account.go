@@ -120,13 +120,13 @@ type upstreamBase struct {
 func parseUpstream(raw string) (upstreamBase, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return upstreamBase{}, fmt.Errorf("upstream %q is not a URL", raw)
+		return upstreamBase{}, fmt.Errorf("%q is not a URL", raw)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return upstreamBase{}, fmt.Errorf("upstream %q: expected http:// or https:// and a host", raw)
+		return upstreamBase{}, fmt.Errorf("%q; expected http:// or https:// and a host", raw)
 	}
 	if u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return upstreamBase{}, fmt.Errorf("upstream %q: expected no user, query or fragment", raw)
+		return upstreamBase{}, fmt.Errorf("%q; expected no user, query or fragment", raw)
 	}
 	return upstreamBase{scheme: u.Scheme, host: u.Host, path: strings.TrimRight(u.Path, "/")}, nil
 }
@@ -169,7 +169,7 @@ func (h *Handler) newAccount(config *Account) (*account, error) {
 	}
 	base, err := parseUpstream(upstream)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("upstream: %w", err)
 	}
 	a := &account{config: config, base: base}
 	var identity string

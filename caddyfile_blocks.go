@@ -1,6 +1,8 @@
 package shunt
 
 import (
+	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -100,6 +102,7 @@ func parseAccountInto(h *Handler, d *caddyfile.Dispenser) error {
 		}
 	}
 	a := &Account{Name: name}
+	file, line := d.File(), d.Line()
 	err = eachWord(d, "account "+name, nil, wordsOf(accountWords), func(word string) error {
 		return accountWords[word](a, d)
 	})
@@ -107,7 +110,8 @@ func parseAccountInto(h *Handler, d *caddyfile.Dispenser) error {
 		return err
 	}
 	if err := a.check(); err != nil {
-		return d.WrapErr(err)
+		// What is wrong is the account as a whole: its first line, not its last.
+		return fmt.Errorf("%w, at %s:%d", err, file, line)
 	}
 	h.Accounts = append(h.Accounts, a)
 	return nil
@@ -154,6 +158,11 @@ func parseModels(a *Account, d *caddyfile.Dispenser) error {
 	a.Models = d.RemainingArgs()
 	if len(a.Models) == 0 {
 		return d.Err("models: found no glob; expected models <glob...>")
+	}
+	for _, glob := range a.Models {
+		if _, err := path.Match(glob, ""); err != nil {
+			return d.Errf("models: %q is not a glob", glob)
+		}
 	}
 	return nil
 }

@@ -69,8 +69,9 @@ func (l *livePool) restore(ctx context.Context) {
 		l.report("reading the pool's state", err)
 		return
 	}
+	// Requests may have come before this: what they changed is still to be saved,
+	// so saved stays as it is.
 	l.restored, l.failing = true, false
-	l.saved = l.state.Changes()
 }
 
 // load is restore with the lock held. An error means that storage could not be
@@ -96,6 +97,9 @@ func (l *livePool) load(ctx context.Context) error {
 	aside := fmt.Sprintf("%s.corrupt-%d", key, time.Now().Unix())
 	if err := l.storage.Store(ctx, aside, data); err != nil {
 		return fmt.Errorf("setting the broken record %s aside: %w", key, err)
+	}
+	if err := l.storage.Delete(ctx, key); err != nil {
+		return fmt.Errorf("removing the broken record %s, of which %s is a copy: %w", key, aside, err)
 	}
 	l.logger.Error("the pool's state cannot be read; it was set aside and the pool starts without it",
 		logPool(l.name), zap.String("record", key), zap.String("set_aside_as", aside), logError(broken))

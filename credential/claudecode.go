@@ -76,7 +76,8 @@ func ParseClaudeCode(b []byte) (Record, error) {
 		if err != nil {
 			return fail(errors.New("claudeAiOauth: it is not valid JSON"))
 		}
-		r.extra = &extraKeys{map[string]json.RawMessage{claudeCodeKey: rest}}
+		kept := map[string]json.RawMessage{claudeCodeKey: rest}
+		r.extra = func() map[string]json.RawMessage { return kept }
 	}
 	return r, nil
 }

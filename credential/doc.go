@@ -9,7 +9,7 @@
 // storing before publishing, and no belief in "invalid_grant" before storage was
 // read again.
 //
-// Secrets live behind unexported pointers and every printing or encoding method
+// Secrets live in closures and every printing or encoding method
 // is redacted. No error, event or status carries a secret or the body of an
 // answer.
 package credential

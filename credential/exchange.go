@@ -150,13 +150,14 @@ func refusal(resp *http.Response, raw []byte, now time.Time) *exchangeError {
 	return e
 }
 
-// retryAfter reads the header in either form; 0 when it says nothing.
+// retryAfter reads the header in either form, up to retryAfterMax; not positive
+// when it says nothing.
 func retryAfter(text string, now time.Time) time.Duration {
 	if n, err := strconv.Atoi(strings.TrimSpace(text)); err == nil {
-		return time.Duration(max(0, min(n, int(retryAfterMax/time.Second)))) * time.Second
+		return time.Duration(min(n, int(retryAfterMax/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
-		return max(0, at.Sub(now))
+		return min(at.Sub(now), retryAfterMax)
 	}
 	return 0
 }

@@ -25,7 +25,7 @@ var errNewerRecord = errors.New("its version is not known to this program")
 // prints and marshals as REDACTED; Encode gives the stored form.
 type Record struct {
 	access, refresh secret
-	extra           *extraKeys
+	extra           extraKeys
 
 	// Expires is the end of the access token.
 	Expires time.Time
@@ -50,9 +50,9 @@ type Record struct {
 	RefreshedAt time.Time
 }
 
-// extraKeys are the keys that this version does not know, behind a pointer for
-// the same reason as a secret: they may hold one.
-type extraKeys struct{ m map[string]json.RawMessage }
+// extraKeys are the keys that this version does not know, in a closure for the
+// same reason as a secret: they may hold one. Nil means none.
+type extraKeys func() map[string]json.RawMessage
 
 // NewRecord makes a record from tokens. Either may be empty, not both: without a
 // refresh token the login ends with the access token, and without an access
@@ -128,7 +128,7 @@ func (r *Record) fields() []field {
 func (r Record) Encode() ([]byte, error) {
 	out := map[string]any{}
 	if r.extra != nil {
-		for k, v := range r.extra.m {
+		for k, v := range r.extra() {
 			out[k] = v
 		}
 	}
@@ -191,7 +191,7 @@ func ParseRecord(raw []byte) (Record, error) {
 		return Record{}, errors.New("reading a record: it has no token")
 	}
 	if len(keys) > 0 {
-		r.extra = &extraKeys{keys}
+		r.extra = func() map[string]json.RawMessage { return keys }
 	}
 	return r, nil
 }

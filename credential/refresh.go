@@ -161,9 +161,13 @@ func (o *OAuth) look(ctx context.Context) error {
 	o.mu.Lock()
 	o.looked = now
 	ahead := o.unsaved != nil
+	missing := errors.Is(err, fs.ErrNotExist)
+	if ahead && missing {
+		o.unblock()
+	}
 	o.mu.Unlock()
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case missing:
 		if !ahead {
 			o.requireLogin("", "no login is stored at "+o.cfg.Key)
 		}

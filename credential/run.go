@@ -64,7 +64,7 @@ func (o *OAuth) nextTurn() (at time.Time, refresh bool) {
 		return o.cfg.Clock(), true
 	}
 	look := o.looked.Add(pollEvery)
-	if !l.due.IsZero() && l.due.Before(look) {
+	if !l.due.IsZero() && !l.due.After(look) {
 		return l.due, true
 	}
 	return look, false

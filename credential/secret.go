@@ -13,18 +13,17 @@ const redacted = "REDACTED"
 // keeps a wrong file from being sent as a header.
 const maxSecret = 8 << 10
 
-// secret is text that must not be printed. It sits behind a pointer because fmt
-// walks unexported fields by reflection without calling their methods: what it
-// then prints is an address.
-type secret struct{ p *secretText }
-
-type secretText struct{ s string }
+// secret is text that must not be printed. It sits in a closure because fmt walks
+// unexported fields by reflection without calling their methods, and follows a
+// pointer there when the verb does not suit it; of a function it can print but
+// the address.
+type secret struct{ text func() string }
 
 func (s secret) reveal() string {
-	if s.p == nil {
+	if s.text == nil {
 		return ""
 	}
-	return s.p.s
+	return s.text()
 }
 
 func (s secret) empty() bool { return s.reveal() == "" }
@@ -45,7 +44,7 @@ func newSecret(text string) (secret, error) {
 	if text == "" {
 		return secret{}, nil
 	}
-	return secret{&secretText{text}}, nil
+	return secret{func() string { return text }}, nil
 }
 
 // fingerprint is a short one-way name of its parts. 48 bits of a hash over a

@@ -52,8 +52,9 @@ func (l *live) fresh(now time.Time) bool { return l.usable(now) && !l.dueBy(now)
 // end, at least ten minutes, at most half of the life (so that short-lived tokens
 // are not due from the start), and up to a quarter of that earlier by r in [0,1),
 // so that peers and accounts do not all refresh at once; the peer that draws the
-// earliest time refreshes, the others find its record. An unknown expiry is due
-// now, to learn a true one. Without a refresh token it is never due.
+// earliest time refreshes, the others find its record. Of an import only what is
+// left of its life is known, and the half does not bound. An unknown expiry is
+// due now, to learn a true one. Without a refresh token it is never due.
 func dueAt(rec Record, now time.Time, r float64) time.Time {
 	switch {
 	case rec.refresh.empty():
@@ -66,7 +67,10 @@ func dueAt(rec Record, now time.Time, r float64) time.Time {
 		start = now
 	}
 	life := max(rec.Expires.Sub(start), 0)
-	lead := min(max(minLead, life/6), life/2)
+	lead := max(minLead, life/6)
+	if !rec.RefreshedAt.IsZero() {
+		lead = min(lead, life/2)
+	}
 	return rec.Expires.Add(-lead - time.Duration(float64(lead)/4*r))
 }
 
@@ -166,6 +170,7 @@ func (o *OAuth) accept(rec Record, print string) {
 	if o.unsaved != nil {
 		if rec.tokens() == o.unsaved.base {
 			o.seen = print
+			o.unblock()
 			return
 		}
 		if rec.tokens() == o.unsaved.rec.tokens() { // the store that failed had arrived
@@ -189,6 +194,10 @@ func (o *OAuth) accept(rec Record, print string) {
 		o.emit(Event{Type: EventAdopted, Time: now})
 	}
 }
+
+// unblock forgets a record that could not be read once it is gone from storage,
+// for a source that has a newer token than storage ever had. The caller holds mu.
+func (o *OAuth) unblock() { o.login, o.dead = "", "" }
 
 // requireLogin notes that only a login helps, as long as storage has the record
 // of that fingerprint. The caller holds slot.
@@ -242,7 +251,7 @@ func (o *OAuth) fail(err error, most time.Duration) error {
 	}
 	wait -= time.Duration(float64(wait) / 4 * o.cfg.Rand())
 	if errors.As(err, &ex) {
-		wait = max(wait, min(ex.retryAfter, retryAfterMax))
+		wait = max(wait, ex.retryAfter)
 		o.unanswered = o.unanswered || ex.unanswered
 	}
 	o.failures++

@@ -57,10 +57,10 @@ type Parser struct {
 	nName  int
 
 	// data is what is kept of the current event. It aliases the chunk being
-	// written until a second piece or the end of that Write moves it to buf.
+	// written until a second piece or the end of that Write moves it to buf,
+	// which is empty until then.
 	data  []byte
 	buf   []byte
-	inBuf bool
 	size  int
 	lines int // data lines of the current event
 	limit int // bytes to keep of the current event, settled at its first data line
@@ -229,7 +229,7 @@ func (p *Parser) startData() {
 	}
 	p.limit = p.maxEvent
 	if p.keep != nil {
-		p.limit = min(max(p.keep(p.name[:p.nName]), 0), p.maxEvent)
+		p.limit = min(p.keep(p.name[:p.nName]), p.maxEvent)
 	}
 }
 
@@ -248,18 +248,17 @@ func (p *Parser) appendData(b []byte) {
 		return
 	}
 	p.detach()
-	p.buf = appendWithin(p.buf, b, p.maxEvent)
+	p.buf = appendWithin(p.buf, b, p.limit)
 	p.data = p.buf
 }
 
 // detach moves data that lies in the caller's chunk to the parser's own buffer.
 func (p *Parser) detach() {
-	if p.inBuf || len(p.data) == 0 {
-		return
+	if len(p.buf) == len(p.data) {
+		return // nothing is kept, or it is there already
 	}
-	p.buf = appendWithin(p.buf[:0], p.data, p.maxEvent)
+	p.buf = appendWithin(p.buf, p.data, p.limit)
 	p.data = p.buf
-	p.inBuf = true
 }
 
 // endLine is called at each line end.
@@ -285,7 +284,7 @@ func (p *Parser) dispatch() {
 		})
 	}
 	p.nName, p.size, p.lines = 0, 0, 0
-	p.data, p.inBuf = nil, false
+	p.data, p.buf = nil, p.buf[:0]
 }
 
 // appendWithin appends src to buf without ever giving it a capacity above

@@ -26,6 +26,7 @@ func TestFirst(t *testing.T) {
 		{"only the first", "event: message_start\ndata: {}\n\n" + errorEvent, true, "message_start", ""},
 		{"unknown event", "event: novel\ndata: {}\n\n" + errorEvent, true, "novel", ""},
 		{"nameless", "data: {}\n\n", true, "", ""},
+		{"nameless with a long type", "data: {\"type\":\"" + strings.Repeat("n", 500) + "\"}\n\n", true, strings.Repeat("n", maxName), ""},
 		{"event without data", "event: message_start\n\n", false, "", ""},
 		{"pings", strings.Repeat(ping, 20), false, "", ""},
 		{"nameless pings", strings.Repeat("data: {\"type\":\"ping\"}\n\n", 20), false, "", ""},

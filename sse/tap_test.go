@@ -108,6 +108,11 @@ func TestStreamTap(t *testing.T) {
 		}},
 		{"null and missing", "event: message_start\ndata: {\"message\":{\"id\":null,\"model\":7,\"usage\":null}}\n\n" +
 			"event: message_delta\ndata: {\"usage\":{\"output_tokens\":null}}\n\nevent: message_delta\ndata: {}\n\n", Result{}},
+		{"message_delta that counts nothing", strings.Replace(message, "\"output_tokens\":15", "\"output_tokens\":null", 1), Result{
+			Usage: openingUsage, Model: "claude-opus-5", ID: "msg_01", StopReason: "end_turn", Complete: true, Deltas: 1,
+			EstimatedOutputTokens: 1,
+		}},
+		{"null takes nothing back", message + "event: message_delta\ndata: {\"delta\":{\"stop_reason\":null},\"usage\":{\"output_tokens\":null}}\n\n", messageResult},
 		{"no JSON", "event: message_start\ndata: hello\n\nevent: message_delta\ndata: [[[\n\nevent: content_block_delta\ndata:\n\n", Result{Deltas: 1}},
 		{"the first error counts", "event: error\ndata: a\n\nevent: error\ndata: b\n\n", Result{Error: []byte("a")}},
 		{"an empty error is an error", "event: error\ndata:\n\n", Result{Error: []byte{}}},
@@ -173,9 +178,19 @@ func TestStreamTapBounds(t *testing.T) {
 	sameResult(t, "count at the bound", tapped(t, NewStreamTap(), []byte(delta)),
 		Result{Usage: anthropic.Usage{OutputTokens: 15}, Truncated: true})
 
-	long := "event: error\ndata: {\"type\":\"error\",\"x\":\"" + pad + "\"}\n\n"
-	if r := tapped(t, NewStreamTap(), []byte(long)); len(r.Error) != maxTapError {
-		t.Errorf("error of %d bytes kept", len(r.Error))
+	for _, tc := range []struct {
+		stream string
+		holds  int
+	}{
+		{"event: error\ndata: " + pad + "\n\n", maxTapError},
+		{"data: {\"type\":\"error\",\"x\":\"" + pad + "\"}\n\n", maxTapEvent},
+		{"event: content_block_start\ndata: " + pad + "\n\nevent: error\ndata: " + pad + "\n\n", maxTapError},
+	} {
+		tap := NewStreamTap()
+		r := tapped(t, tap, slices.Collect(slices.Chunk([]byte(tc.stream), 1000))...)
+		if len(r.Error) != maxTapError || cap(tap.parser.buf) > tc.holds {
+			t.Errorf("%.30q: holds %d bytes, %d of them as error", tc.stream, cap(tap.parser.buf), len(r.Error))
+		}
 	}
 }
 
@@ -199,6 +214,7 @@ func TestDeltaText(t *testing.T) {
 		{"blanks", `{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello, you"}}`, 10 + 8},
 		{"nothing", ``, 0},
 		{"broken", `"delta":{"type":"`, 0},
+		{"broken in the text", `"delta":{"type":"x","y":"`, 0},
 	} {
 		kept := tc.data[:min(len(tc.data), tapDelta)]
 		if got := deltaText([]byte(kept), len(tc.data)); got != tc.want {
@@ -250,7 +266,7 @@ func TestJSONTapBound(t *testing.T) {
 	tap := NewJSONTap()
 	most := 0
 	for chunk := range slices.Chunk(body, 100_000) {
-		tapped(t, tap, chunk)
+		_, _ = tap.Write(chunk)
 		most = max(most, cap(tap.body))
 	}
 	sameResult(t, "too long", tap.Result(), Result{ID: "msg_01", Model: "claude-opus-5", Truncated: true})
@@ -258,7 +274,21 @@ func TestJSONTapBound(t *testing.T) {
 		t.Errorf("held %d bytes, holds %d", most, cap(tap.body))
 	}
 	exact := append([]byte(`{"id":"a"}`), bytes.Repeat([]byte(" "), maxTapJSON-len(`{"id":"a"}`))...)
-	sameResult(t, "just fits", tapped(t, NewJSONTap(), exact), Result{ID: "a", Complete: true})
+	tap = NewJSONTap()
+	sameResult(t, "just fits", tapped(t, tap, exact), Result{ID: "a", Complete: true})
+	sameResult(t, "one too many", tapped(t, tap, []byte("!")), Result{ID: "a", Truncated: true})
+
+	failure := []byte(`{"type":"error","x":"` + strings.Repeat("x", 2*maxTapError) + `"}`)
+	sameResult(t, "long error", tapped(t, NewJSONTap(), failure), Result{Complete: true, Error: failure[:maxTapError]})
+}
+
+// A look at half an answer must leave nothing behind that the whole one denies.
+func TestJSONTapEarlyLook(t *testing.T) {
+	tap := NewJSONTap()
+	sameResult(t, "half", tapped(t, tap, []byte(`{"id":"a",`)), Result{ID: "a"})
+	sameResult(t, "whole", tapped(t, tap, []byte(`"type":"error"}`)), Result{
+		Complete: true, Error: []byte(`{"id":"a","type":"error"}`),
+	})
 }
 
 // What Result gives out must not change with the tap, nor the tap with it.

@@ -103,7 +103,7 @@ func TestLookBackIsBounded(t *testing.T) {
 	for len(turns) < 21 {
 		turns = append(turns, "more")
 	}
-	w.equal("20 blocks on", counts(w.do(call{bearer: tokenB, body: chat("", "start")})), "input 0 read 0 5m 1000 1h 0")
+	w.equal("an entry for b", counts(w.do(call{bearer: tokenB, body: chat("", "start")})), "input 0 read 0 5m 1000 1h 0")
 	near := w.do(call{bearer: tokenB, body: chat("", turns[:19]...)})
 	if near.get("usage.cache_read_input_tokens").Int() < 1000 {
 		t.Errorf("an entry 18 blocks back was not found: %s", near.get("usage"))

@@ -152,6 +152,19 @@ func (s *Server) setFaults(accountName string, faults []Fault) error {
 	return nil
 }
 
+// Faults names the faults that are set for an account, or for "*".
+func (s *Server) Faults(accountName string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for _, f := range s.faults[accountName] {
+		if !f.over(s.opts.Clock()) {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
 // ClearFaults removes all faults.
 func (s *Server) ClearFaults() {
 	s.mu.Lock()
@@ -169,7 +182,7 @@ func (ex *exchange) takeFault(early bool) *Fault {
 	now := s.opts.Clock()
 	for _, name := range []string{ex.acct.Name, "*"} {
 		s.faults[name] = slices.DeleteFunc(s.faults[name], func(f *Fault) bool {
-			return !f.until.IsZero() && !now.Before(f.until)
+			return f.over(now)
 		})
 		for i, f := range s.faults[name] {
 			if f == ex.missed || !f.concerns(ex.r.URL.Path) {
@@ -197,6 +210,8 @@ func (ex *exchange) takeFault(early bool) *Fault {
 	}
 	return nil
 }
+
+func (f *Fault) over(now time.Time) bool { return !f.until.IsZero() && !now.Before(f.until) }
 
 func (f *Fault) concerns(path string) bool {
 	if f.row.shape != nil && path != pathMessages {

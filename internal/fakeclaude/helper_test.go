@@ -3,7 +3,6 @@ package fakeclaude_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -266,5 +265,3 @@ func (w *world) await(match func(fakeclaude.Request) bool) fakeclaude.Request {
 }
 
 func done(r fakeclaude.Request) bool { return r.Done }
-
-var errNoHead = errors.New("no head")

@@ -77,15 +77,12 @@ func (ex *exchange) refreshGrant(request gjson.Result) {
 	if slices.Contains(betas(ex.r.Header), betaFederation) {
 		ex.s.violation("refresh (%s): carries the federation beta", ex.id)
 	}
-	spent := ex.ownerOf(old)
-	if ex.acct != nil && (ex.misbehaveEarly() || ex.misbehave()) {
+	ex.ownerOf(old)
+	if ex.acct == nil {
+		ex.grantRefused("invalid_grant", unknownRefresh)
 		return
 	}
-	if spent {
-		ex.s.violation("account %s: a spent refresh token was used again (%s)", ex.acct.Name, ex.id)
-	}
-	if ex.acct == nil || spent {
-		ex.grantRefused("invalid_grant", unknownRefresh)
+	if ex.misbehaveEarly() || ex.misbehave() {
 		return
 	}
 	answer, ok := ex.rotate(old)
@@ -100,27 +97,27 @@ func (ex *exchange) refreshGrant(request gjson.Result) {
 }
 
 // ownerOf finds whose refresh token that is or was.
-func (ex *exchange) ownerOf(refresh string) (spent bool) {
+func (ex *exchange) ownerOf(refresh string) {
 	ex.s.mu.Lock()
 	defer ex.s.mu.Unlock()
 	for _, a := range ex.s.accounts {
 		if a.refresh == refresh || a.spent[refresh] {
 			ex.became(a)
-			return a.spent[refresh]
+			return
 		}
 	}
-	return false
 }
 
-// rotate spends the refresh token and mints the next pair. It fails for the
-// loser of a race and after the end of the login.
+// rotate spends the refresh token and mints the next pair. It fails for a token
+// that is spent already, which is also what the loser of a race meets, and after
+// the end of the login.
 func (ex *exchange) rotate(old string) (grant, bool) {
 	s, a := ex.s, ex.acct
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.opts.Clock()
 	if a.refresh != old {
-		s.violations = append(s.violations, fmt.Sprintf("account %s: two refreshes at once (%s)", a.Name, ex.id))
+		s.violations = append(s.violations, fmt.Sprintf("account %s: a spent refresh token was used again (%s)", a.Name, ex.id))
 		return grant{}, false
 	}
 	if !now.Before(a.loginEnd) {
