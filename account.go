@@ -154,7 +154,7 @@ func (h *Handler) provisionAccounts() error {
 		h.accounts = append(h.accounts, a)
 		h.byKey[a.member.Key] = a
 	}
-	h.warnAboutOwners()
+	h.warn()
 	return nil
 }
 
@@ -188,10 +188,7 @@ func (h *Handler) newAccount(config *Account) (*account, error) {
 		if err != nil {
 			return nil, err
 		}
-		if rawSecret == secret {
-			h.logger.Warn("a credential is written in the configuration, where Caddy's admin API and autosave show it; use {env.*} or {file.*}",
-				zap.String("account", config.Name), zap.String("setting", field))
-		}
+		a.written = rawSecret == secret
 		if a.source, err = credential.Static(kind, secret); err != nil {
 			return nil, fmt.Errorf("%s: %w", field, err)
 		}
@@ -228,12 +225,15 @@ func resolve(setting, raw string) (string, error) {
 	return value, nil
 }
 
-// warnAboutOwners says once what an operator should know about logins.
-func (h *Handler) warnAboutOwners() {
+// warn says once what an operator should know about the credentials.
+func (h *Handler) warn() {
+	var written, shared []string
 	for _, a := range h.accounts {
+		if a.written {
+			written = append(written, a.config.Name)
+		}
 		if a.config.APIKey == "" && slices.Contains(a.config.Owners, "*") {
-			h.logger.Warn("a subscription login is shared with everybody (owner *); see Terms in the README",
-				zap.String("account", a.config.Name))
+			shared = append(shared, a.config.Name)
 		}
 		for _, owner := range a.config.Owners {
 			if owner != "*" && len(h.RemoteKeys) > 0 && !h.keys.has(owner) {
@@ -241,5 +241,11 @@ func (h *Handler) warnAboutOwners() {
 					zap.String("account", a.config.Name), zap.String("owner", owner))
 			}
 		}
+	}
+	if len(written) > 0 {
+		h.logger.Warn("credentials are written in the configuration, where Caddy's admin API and autosave show them; use {env.*} or {file.*}", zap.Strings("accounts", written))
+	}
+	if len(shared) > 0 {
+		h.logger.Warn("subscription logins are shared with everybody (owner *); see Terms in the README", zap.Strings("accounts", shared))
 	}
 }

@@ -84,6 +84,7 @@ func (x *exchange) try(lease *pool.Lease) *attempt {
 	for {
 		a := x.send(lease, acct, cred, !renewed && acct.source.Refreshable())
 		lease.Report(&a.verdict, &a.limits)
+		x.logVerdict(a)
 		x.h.metrics.attempt(x.h.Pool, lease.Member.Name, a.verdict.Name)
 		switch {
 		case a.verdict.Action == anthropic.Renew && !renewed:
@@ -118,7 +119,7 @@ func againAfter(a *attempt) time.Duration {
 	if after := a.limits.RetryAfter; after > 0 && after <= most {
 		return after
 	}
-	return 200*time.Millisecond + rand.N(300*time.Millisecond) //nolint:gosec // jitter, not a secret
+	return 200*time.Millisecond + rand.N(300*time.Millisecond)
 }
 
 // noCredential is the verdict when an account has nothing to authenticate with.
@@ -144,7 +145,7 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 	x.failures++
 	req := x.upstreamRequest(ctx, acct, cred)
 	head := x.headTimer(cancel)
-	resp, err := x.h.transport.RoundTrip(req)
+	resp, err := x.h.transport.RoundTrip(req) //nolint:bodyclose // the attempt closes it
 	inTime := head.Stop()
 	if err != nil {
 		a.err, a.verdict = err, anthropic.Unreachable

@@ -210,7 +210,7 @@ func parseMaxBody(h *Handler, d *caddyfile.Dispenser) error {
 	if err != nil || size == 0 || size > 1<<30 {
 		return d.Errf("max_body: %q; expected a size such as 32MiB, at most 1GiB", arg)
 	}
-	h.MaxBody = int64(size) //nolint:gosec // bounded above
+	h.MaxBody = int64(size)
 	return nil
 }
 

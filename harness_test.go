@@ -2,6 +2,7 @@ package shunt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -85,7 +86,8 @@ func serveWith(h *Handler, w http.ResponseWriter, r *http.Request) {
 	ctx := context.WithValue(r.Context(), caddyhttp.ExtraLogFieldsCtxKey, new(caddyhttp.ExtraLogFields))
 	err := h.ServeHTTP(w, r.WithContext(ctx), caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil }))
 	if err != nil {
-		if handler, ok := err.(caddyhttp.HandlerError); ok {
+		var handler caddyhttp.HandlerError
+		if errors.As(err, &handler) {
 			w.WriteHeader(handler.StatusCode)
 			return
 		}

@@ -283,6 +283,8 @@ type account struct {
 	source credential.Source
 	login  *login // nil unless the credential is an OAuth login
 	base   upstreamBase
+	// written is true when the credential stands in the configuration itself.
+	written bool
 }
 
 var (

@@ -95,6 +95,22 @@ func truncate(s string) string {
 	return s
 }
 
+// logVerdict tells the operator why an account rests, and until when.
+func (x *exchange) logVerdict(a *attempt) {
+	v := &a.verdict
+	if v.Served() || v.Until.IsZero() {
+		return
+	}
+	level := zap.InfoLevel
+	if v.Login {
+		level = zap.ErrorLevel
+	}
+	if c := x.h.logger.Check(level, "an account is out: "+v.Reason); c != nil {
+		c.Write(logAccount(a.account), logVerdict(v.Name), zap.Time("until", v.Until), zap.String("source", v.Source),
+			zap.String("window", v.Window), zap.String("model", truncate(x.facts.Model)), logRequest(x.id))
+	}
+}
+
 func logAccount(a *account) zap.Field   { return zap.String("account", a.member.Name) }
 func logError(err error) zap.Field      { return zap.Error(err) }
 func logVerdict(name string) zap.Field  { return zap.String("verdict", name) }

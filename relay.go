@@ -146,8 +146,8 @@ func (x *exchange) newTap(a *attempt) *sse.Tap {
 	}
 }
 
-// errDownstream marks a failure to write to the client.
-type errDownstream struct{ error }
+// downstreamError marks a failure to write to the client.
+type downstreamError struct{ error }
 
 // copy relays what was read ahead and then the rest, chunk by chunk. The tap gets
 // each chunk after the client did.
@@ -156,10 +156,10 @@ func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 	write := func(p []byte) error {
 		x.commit(a)
 		if _, err := x.w.Write(p); err != nil {
-			return errDownstream{err}
+			return downstreamError{err}
 		}
 		if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return errDownstream{err}
+			return downstreamError{err}
 		}
 		if tap != nil {
 			_, _ = tap.Write(p)
@@ -183,7 +183,7 @@ func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 				return err
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			x.commit(a)
 			return nil
 		}
@@ -207,7 +207,7 @@ func (x *exchange) settle(tap *sse.Tap, err error) anthropic.Usage {
 
 // end decides how the transfer ends: cleanly only when the answer was complete.
 func (x *exchange) end(a *attempt, tap *sse.Tap, err error) error {
-	var downstream errDownstream
+	var downstream downstreamError
 	switch {
 	case err == nil && a.incomplete(tap):
 		x.failed(a, &anthropic.CutShort)

@@ -222,7 +222,7 @@ func (x *exchange) blame(answered *attempt) {
 }
 
 func (x *exchange) acquire() (*pool.Lease, *pool.Refusal) {
-	hold := time.Duration(x.h.Hold.Timeout) - x.waited
+	hold := x.h.holdDuration() - x.waited
 	if left := x.patience(); left > 0 {
 		hold = min(hold, left)
 	}
@@ -269,7 +269,7 @@ func (x *exchange) mayWaitAgain(last *attempt, refused *pool.Refusal) bool {
 		return false
 	}
 	reopens := refused.Reopens()
-	left := time.Duration(x.h.Hold.Timeout) - x.waited
+	left := x.h.holdDuration() - x.waited
 	return !reopens.IsZero() && time.Until(reopens) < left
 }
 

@@ -105,7 +105,8 @@ type Rule struct {
 
 func (r *Rule) matches(a *Answer, f *refusal) bool {
 	ofType := r.Type != "" && f.errorType == r.Type
-	if len(r.Status) > 0 && !contains(r.Status, a.Status) && !(r.OrType && ofType) {
+	standsIn := r.OrType && ofType
+	if len(r.Status) > 0 && !contains(r.Status, a.Status) && !standsIn {
 		return false
 	}
 	if r.Type != "" && !ofType && !r.OrType {
@@ -195,7 +196,7 @@ func fastSpent(a *Answer, _ *refusal) bool {
 
 func hasRetryAfter(a *Answer, _ *refusal) bool { return a.Limits.RetryAfter >= 0 }
 
-func fromEdge(a *Answer, f *refusal) bool {
+func fromEdge(_ *Answer, f *refusal) bool {
 	return f.html || strings.Contains(f.text, "error code: 1010")
 }
 

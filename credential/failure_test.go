@@ -88,10 +88,10 @@ func TestBackoffDoublesAndTellsTheNextTry(t *testing.T) {
 			srv.script = append(srv.script, answerWith(503, ""))
 		}
 		o := start(t, Config{Storage: st, Transport: direct{srv}, Rand: func() float64 { return 0 }})
-		for i, want := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300, 300} {
+		for i, want := range []int{5, 10, 20, 40, 80, 160, 300, 300, 300} {
 			_, err := o.Get(context.Background())
 			var retry *RetryError
-			if !errors.As(err, &retry) || time.Until(retry.Next) != want*time.Second {
+			if !errors.As(err, &retry) || time.Until(retry.Next) != time.Duration(want)*time.Second {
 				t.Fatalf("failure %d: %v", i, err)
 			}
 			if !strings.Contains(err.Error(), retry.Next.UTC().Format(time.RFC3339)) || !strings.Contains(err.Error(), "503") {

@@ -9,7 +9,7 @@ import (
 )
 
 // await joins the refresh in flight or starts one, and waits for its end or for
-// ctx. Whoever leaves leaves only the wait: the work belongs to no request.
+// ctx. Whoever leaves ends only the wait: the work belongs to no request.
 func (o *OAuth) await(ctx context.Context) (Credential, error) {
 	select {
 	case r := <-o.flight.DoChan("", func() (any, error) { return o.work() }):

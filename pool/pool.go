@@ -73,7 +73,7 @@ type Pool struct {
 func New(now func() time.Time, seed uint64) *Pool {
 	return &Pool{
 		now:      now,
-		rnd:      rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), //nolint:gosec // spreading load, not a secret
+		rnd:      rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)),
 		accounts: make(map[string]*account),
 		sessions: newSessions(maxSessions),
 		people:   make(map[string]*Totals),

@@ -8,6 +8,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-shunt/caddy-shunt"
+	_ "github.com/caddy-shunt/caddy-shunt/internal/fakeclaude/demo"
 )
 
 func main() { caddycmd.Main() }

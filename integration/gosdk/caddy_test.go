@@ -52,7 +52,6 @@ func world() fakeclaude.Options {
 
 // pool is one pool of a stage, with an upstream to itself.
 type pool struct {
-	t        testing.TB
 	fake     *fakeclaude.Server
 	upstream string
 	url      string
@@ -74,7 +73,7 @@ func newStage(t *testing.T, count int, extra string) *stage {
 	s := &stage{}
 	for range count {
 		fake, upstream := fctest.Start(t, world())
-		s.pools = append(s.pools, &pool{t: t, fake: fake, upstream: upstream})
+		s.pools = append(s.pools, &pool{fake: fake, upstream: upstream})
 	}
 	c := startCaddy(t, func(port int) string { return s.caddyfile(port, extra) })
 	for i, p := range s.pools {
@@ -94,10 +93,8 @@ func (s *stage) fresh(t testing.TB) *pool {
 	if s.taken == len(s.pools) {
 		t.Fatalf("this stage has only %d pools", len(s.pools))
 	}
-	p := s.pools[s.taken]
-	p.t = t
 	s.taken++
-	return p
+	return s.pools[s.taken-1]
 }
 
 func (s *stage) caddyfile(port int, extra string) string {
@@ -278,45 +275,45 @@ func (c *caddy) stop(t *testing.T) {
 }
 
 // pin makes a member the first that is asked.
-func (p *pool) pin(member string) {
-	p.t.Helper()
-	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodPost, p.url+"/use", strings.NewReader(`{"account":"`+member+`"}`))
+func (p *pool) pin(t testing.TB, member string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/use", strings.NewReader(`{"account":"`+member+`"}`))
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	r.Header.Set("X-Api-Key", annKey)
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		p.t.Fatalf("pinning %s: status %d", member, resp.StatusCode)
+		t.Fatalf("pinning %s: status %d", member, resp.StatusCode)
 	}
 }
 
 // last is the latest request that upstream saw.
-func (p *pool) last() fakeclaude.Request {
-	p.t.Helper()
+func (p *pool) last(t testing.TB) fakeclaude.Request {
+	t.Helper()
 	all := p.fake.Requests()
 	if len(all) == 0 {
-		p.t.Fatal("upstream saw no request")
+		t.Fatal("upstream saw no request")
 	}
 	return all[len(all)-1]
 }
 
 // mustBehave fails the test for what no correct client of upstream does, and
 // when a key of the pool's own got out.
-func (p *pool) mustBehave() {
-	p.t.Helper()
+func (p *pool) mustBehave(t testing.TB) {
+	t.Helper()
 	for _, v := range p.fake.Violations() {
-		p.t.Errorf("upstream's rules were broken: %s", v)
+		t.Errorf("upstream's rules were broken: %s", v)
 	}
 	for _, r := range p.fake.Requests() {
 		for name, values := range r.Header {
 			for _, key := range []string{annKey, bobKey} {
 				if strings.Contains(strings.Join(values, " "), key) {
-					p.t.Errorf("upstream got the client's key in %s", name)
+					t.Errorf("upstream got the client's key in %s", name)
 				}
 			}
 		}

@@ -75,23 +75,21 @@ func conversations(tag string) []conversation {
 // TestAnswersAreEqual: for every account, what the SDK gets through the pool is
 // byte for byte what it gets from upstream, and upstream is asked the same.
 func TestAnswersAreEqual(t *testing.T) {
+	t.Parallel()
 	p := newStage(t, 1, "").fresh(t)
 	for _, member := range members {
-		p.pin(member)
+		p.pin(t, member)
 		through, direct := p.ann(), p.reference()
 		for _, c := range conversations(member) {
 			t.Run(member+"/"+c.name, func(t *testing.T) {
-				p.t = t
 				compareNew(t, p, member, through, direct, &c)
 				compareStreams(t, p, member, through, direct, &c)
 			})
 		}
 		t.Run(member+"/second turn", func(t *testing.T) {
-			p.t = t
 			compareSecondTurn(t, p, member, through, direct)
 		})
 		t.Run(member+"/cache read", func(t *testing.T) {
-			p.t = t
 			all := conversations(member)
 			c := all[slices.IndexFunc(all, func(c conversation) bool { return c.name == "cache write" })]
 			c.params.Messages[0] = anthropic.NewUserMessage(anthropic.NewTextBlock("Another question of " + member))
@@ -99,20 +97,16 @@ func TestAnswersAreEqual(t *testing.T) {
 			compareNew(t, p, member, through, direct, &c)
 		})
 		t.Run(member+"/count_tokens", func(t *testing.T) {
-			p.t = t
 			compareCounts(t, p, member, through, direct)
 		})
 		t.Run(member+"/models", func(t *testing.T) {
-			p.t = t
 			compareModels(t, p, member, through, direct)
 		})
 		t.Run(member+"/beta resource", func(t *testing.T) {
-			p.t = t
 			compareBeta(t, p, member, through, direct)
 		})
 	}
-	p.t = t
-	p.mustBehave()
+	p.mustBehave(t)
 }
 
 // compareWire compares the one try of the last call through the pool with that of
@@ -270,7 +264,7 @@ func compareSecondTurn(t *testing.T, p *pool, member string, through, direct *cl
 	c := conversation{name: "second turn", params: params, shows: `"type":"message"`}
 	compareNew(t, p, member, through, direct, &c)
 	compareStreams(t, p, member, through, direct, &c)
-	if body := string(p.last().Body); !strings.Contains(body, `"signature":"`) || !strings.Contains(body, `"tool_result"`) {
+	if body := string(p.last(t).Body); !strings.Contains(body, `"signature":"`) || !strings.Contains(body, `"tool_result"`) {
 		t.Errorf("the second turn lacks what it is about: %s", body)
 	}
 }
@@ -352,13 +346,14 @@ func compareBeta(t *testing.T, p *pool, member string, through, direct *client) 
 		t.Fatal(err)
 	}
 	compareWire(t, p, member, through, direct, true)
-	if got.RawJSON() != want.RawJSON() || !strings.Contains(strings.Join(p.last().Header.Values("Anthropic-Beta"), ","), "context-1m-2025-08-07") {
+	if got.RawJSON() != want.RawJSON() || !strings.Contains(strings.Join(p.last(t).Header.Values("Anthropic-Beta"), ","), "context-1m-2025-08-07") {
 		t.Errorf("the beta resource read %s, directly %s", got.RawJSON(), want.RawJSON())
 	}
 }
 
 // TestBothWaysToAuthenticate: a key works in either header, and is told apart.
 func TestBothWaysToAuthenticate(t *testing.T) {
+	t.Parallel()
 	p := newStage(t, 1, "").fresh(t)
 	for name, test := range map[string]struct {
 		opts  []option.RequestOption
@@ -371,7 +366,6 @@ func TestBothWaysToAuthenticate(t *testing.T) {
 		"a key in the other": {[]option.RequestOption{option.WithAPIKey("sk-ant-api03-left-over"), option.WithAuthToken(bobKey)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p.t = t
 			c := p.client(test.opts...)
 			if _, err := c.Messages.New(t.Context(), hello("Who am I?")); err != nil {
 				t.Fatal(err)
@@ -390,6 +384,5 @@ func TestBothWaysToAuthenticate(t *testing.T) {
 			}
 		})
 	}
-	p.t = t
-	p.mustBehave()
+	p.mustBehave(t)
 }

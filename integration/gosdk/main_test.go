@@ -23,6 +23,12 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	// Most cases wait, for a retry or for Caddy: more of them at once than there
+	// are processors save time and cost nothing.
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	// The SDKs take addresses and credentials from the environment. Nothing of
 	// the person's who runs the tests may get into them.
 	for _, variable := range os.Environ() {

@@ -55,11 +55,13 @@ func TestPrefixesAreReadFromTheCache(t *testing.T) {
 	w.equal("another question after the same system prompt", counts(w.do(call{bearer: tokenA, body: chat(mark, long("w"))})), "input 0 read 1000 5m 500 1h 0")
 	other := strings.Replace(second, modelID, "claude-opus-5", 1)
 	w.equal("another model", counts(w.do(call{bearer: tokenA, body: other})), "input 0 read 0 5m 2500 1h 0")
+	elsewhere := strings.Replace(chat("", long("u")), "ssss", "tttt", 1)
+	w.equal("the same question after another system prompt", counts(w.do(call{bearer: tokenA, body: elsewhere})), "input 0 read 0 5m 1500 1h 0")
 	plain := strings.ReplaceAll(second, mark, "")
 	w.equal("without marks", counts(w.do(call{bearer: tokenA, body: plain})), "input 2500 read 0 5m 0 1h 0")
 
 	books := w.fake.Books()["a"]
-	if books.CacheRead < 4000 || books.CacheWrite5m < 5500 || books.Input < 2500 || books.Requests != 6 {
+	if books.CacheRead < 4000 || books.CacheWrite5m < 7000 || books.Input < 2500 || books.Requests != 7 {
 		t.Errorf("books: %+v", books)
 	}
 }
@@ -86,12 +88,14 @@ func TestCachesExpireAndAreRefreshedByUse(t *testing.T) {
 func TestCachesBelongToTheOrganisation(t *testing.T) {
 	w := start(t, fakeclaude.Options{Speed: 10, CacheMinimum: true, Accounts: []fakeclaude.Account{
 		{Name: "k", APIKey: keyK, Org: "o"}, {Name: "l", APIKey: keyK + "2", Org: "o"}, {Name: "m", APIKey: keyK + "3", Org: "o", Workspace: "wrkspc_other"},
+		{Name: "n", APIKey: keyK + "4", Org: "p", Workspace: "wrkspc_other"},
 	}})
 	body := chat(mark, strings.Repeat("u", 2000))
 	w.equal("below the minimum is not kept", counts(w.do(call{key: keyK, body: chat(mark, "")})), "input 1000 read 0 5m 0 1h 0")
 	w.do(call{key: keyK, body: body})
 	w.equal("same workspace", counts(w.do(call{key: keyK + "2", body: body})), "input 0 read 1500 5m 0 1h 0")
 	w.equal("other workspace", counts(w.do(call{key: keyK + "3", body: body})), "input 0 read 0 5m 1500 1h 0")
+	w.equal("other organisation", counts(w.do(call{key: keyK + "4", body: body})), "input 0 read 0 5m 1500 1h 0")
 	w.clock.advance(30 * time.Second)
 	w.equal("accelerated", counts(w.do(call{key: keyK, body: body})), "input 0 read 0 5m 1500 1h 0")
 }
@@ -124,6 +128,13 @@ func TestBooksMatchWhatStreamsTold(t *testing.T) {
 		want.CacheWrite5m += u.Get("cache_creation_input_tokens").Int()
 		want.Output += a.last("message_delta").Get("usage.output_tokens").Int()
 	}
+	hour := w.do(call{bearer: tokenA, body: strings.Replace(chat(mark1h, "x"), "ssss", "hhhh", 1)})
+	want.CacheWrite1h = hour.get("usage.cache_creation.ephemeral_1h_input_tokens").Int()
+	want.CacheRead += hour.get("usage.cache_read_input_tokens").Int()
+	want.CacheWrite5m += hour.get("usage.cache_creation.ephemeral_5m_input_tokens").Int()
+	want.Input += hour.get("usage.input_tokens").Int()
+	want.Output += hour.get("usage.output_tokens").Int()
+	w.equal("one hour written", want.CacheWrite1h > 900, true)
 	searching := w.do(call{bearer: tokenA, body: everything})
 	u := searching.last("message_delta").Get("usage")
 	want.Input += u.Get("input_tokens").Int()
@@ -133,7 +144,7 @@ func TestBooksMatchWhatStreamsTold(t *testing.T) {
 	w.equal("books", books.Usage, want)
 	// Sonnet weighs 1, and the one request to Opus 5/3.
 	opus := float64(u.Get("input_tokens").Int() + 5*u.Get("output_tokens").Int())
-	units := float64(want.Input) + 0.1*float64(want.CacheRead) + 1.25*float64(want.CacheWrite5m) + 5*float64(want.Output) + opus*2/3
+	units := float64(want.Input) + 0.1*float64(want.CacheRead) + 1.25*float64(want.CacheWrite5m) + 2*float64(want.CacheWrite1h) + 5*float64(want.Output) + opus*2/3
 	if d := books.Units - units; d > 0.01 || d < -0.01 {
 		t.Errorf("units %v, want %v", books.Units, units)
 	}

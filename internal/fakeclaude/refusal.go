@@ -32,7 +32,7 @@ type refusal struct {
 type limitsKind int
 
 const (
-	limitsNone limitsKind = iota
+	_ limitsKind = iota // no limit headers
 	// limitsTrue tells how things stand.
 	limitsTrue
 	limitsFiveHour

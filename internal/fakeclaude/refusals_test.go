@@ -127,7 +127,9 @@ func (w *world) contains(text, part string) {
 }
 
 func TestRefusalDetails(t *testing.T) {
-	w := start(t, fakeclaude.Options{})
+	w := start(t, fakeclaude.Options{Accounts: append(accounts(), fakeclaude.Account{Name: "e", AccessToken: tokenA + "e", ExtraUsage: 1000})})
+	w.fake.SetFault("e", fakeclaude.Once(fakeclaude.WindowWeek))
+	w.equal("extra usage does not help", unified(w.do(call{bearer: tokenA + "e", body: ask(modelID, true, "x")}), "status"), "rejected")
 	for name, code := range map[string]string{
 		fakeclaude.SpendCap:      "enforced_spend_limit_reached",
 		fakeclaude.OrgNotAllowed: "oauth_org_not_allowed",

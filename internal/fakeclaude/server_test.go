@@ -158,12 +158,13 @@ func TestControl(t *testing.T) {
 	w.do(call{key: keyK, header: map[string]string{"Authorization": "Bearer x"}})
 	_, violations := w.control("GET", "violations", "")
 	w.equal("violations", len(gjson.Parse(violations).Array()), 1)
+	w.control("POST", "fault", `{"account":"a","fault":"burst","times":-1}`)
 	w.control("POST", "reset", "")
 	w.equal("after reset", w.do(call{bearer: tokenA, body: ask(modelID, true, "x")}).StatusCode, 200)
 	w.equal("requests", len(w.fake.Requests()), 1)
 
 	for path, body := range map[string]string{
-		"fault": `{"account":"k","fault":"sunshine"}`, "spend": `{"account":"k","window":"5h"}`,
+		"fault": `{"account":"k","fault":"sunshine"}`, "fault?2": `{"account":"k","fault":"burst","tims":2}`, "spend": `{"account":"k","window":"5h"}`,
 		"expire": `{"account":"z"}`, "revoke": `{"acount":"a"}`,
 	} {
 		if code, text := w.control("POST", path, body); code != 400 || text == "" {

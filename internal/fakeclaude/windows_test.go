@@ -64,6 +64,7 @@ func TestFiveHourWindowFillsAndResets(t *testing.T) {
 	w.equal("7d-status", unified(a, "7d-status"), "allowed")
 	w.equal("retry-after", a.Header.Get("Retry-After"), strconv.Itoa(int(reset.Sub(w.clock.Now()).Seconds())))
 	w.equal("x-should-retry", a.Header.Get("X-Should-Retry"), "true")
+	w.equal("refused in the books", w.fake.Books()["a"].Refused, int64(1))
 
 	w.clock.advance(reset.Sub(w.clock.Now()) - time.Second)
 	w.equal("a second before", w.do(call{bearer: tokenA, body: body}).StatusCode, 429)
@@ -117,7 +118,7 @@ func TestModelWindowBindsItsFamilyOnly(t *testing.T) {
 }
 
 func TestExtraUsageTakesOver(t *testing.T) {
-	w := start(t, fakeclaude.Options{OutputTokens: 100, Accounts: []fakeclaude.Account{{Name: "a", AccessToken: tokenA, ExtraUsage: 900}}})
+	w := start(t, fakeclaude.Options{OutputTokens: 100, Accounts: []fakeclaude.Account{{Name: "a", AccessToken: tokenA, FiveHour: 2000, ExtraUsage: 1200}}})
 	a := w.do(call{bearer: tokenA, body: ask(modelID, false, "x")})
 	w.equal("before", unified(a, "overage-status"), "allowed")
 	w.equal("not in use", unified(a, "overage-in-use"), "")
@@ -167,6 +168,26 @@ func TestClassicBuckets(t *testing.T) {
 	a = w.do(call{key: keyK, body: large})
 	w.refused(a, 429, "rate_limit_error", "9000 input tokens per minute")
 	w.equal("until 7000 are there again", a.Header.Get("Retry-After"), "34")
+}
+
+func TestClassicOutputAndCachedInput(t *testing.T) {
+	w := start(t, fakeclaude.Options{OutputTokens: 600, Accounts: []fakeclaude.Account{
+		{Name: "k", APIKey: keyK, ITPM: 2000, OTPM: 1000},
+		{Name: "l", APIKey: keyK + "2", ITPM: 2000},
+	}})
+	a := w.do(call{key: keyK, body: ask(modelID, false, "x")})
+	w.equal("told before the answer is written", a.Header.Get("Anthropic-Ratelimit-Output-Tokens-Remaining"), "1000")
+	a = w.do(call{key: keyK, body: ask(modelID, false, "x")})
+	w.equal("output may overdraw", a.StatusCode, 200)
+	w.equal("the tighter one speaks", a.Header.Get("Anthropic-Ratelimit-Tokens-Limit"), "1000")
+	a = w.do(call{key: keyK, body: ask(modelID, false, "x")})
+	w.refused(a, 429, "rate_limit_error", "1000 output tokens per minute")
+
+	cached := chat(mark, strings.Repeat("u", 2000))
+	w.equal("1500 tokens of 2000", w.do(call{key: keyK + "2", body: cached}).StatusCode, 200)
+	w.equal("reads from the cache are free", w.do(call{key: keyK + "2", body: cached}).StatusCode, 200)
+	fresh := chat(mark, strings.Repeat("v", 4000))
+	w.equal("1000 more do not fit", w.do(call{key: keyK + "2", body: fresh}).StatusCode, 429)
 }
 
 func TestInFlightLimitIsABurst(t *testing.T) {

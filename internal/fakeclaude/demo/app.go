@@ -32,7 +32,7 @@ type App struct {
 	// hours one minute and seven days 34 minutes.
 	Speed float64 `json:"speed,omitempty"`
 	// Capacity is what a Pro plan may spend in five hours, in cost units; the
-	// larger plans have 5 and 20 times as much. Default: 40000.
+	// larger plans have 5 and 20 times as much. Default: 80000.
 	Capacity float64 `json:"capacity,omitempty"`
 	// Pace is the pause between the events of a stream. Default: 20ms.
 	Pace caddy.Duration `json:"pace,omitempty"`
@@ -66,7 +66,7 @@ type Account struct {
 const (
 	defaultListen   = "127.0.0.1:8089"
 	defaultSpeed    = 300
-	defaultCapacity = 40_000
+	defaultCapacity = 80_000
 	defaultPace     = 20 * time.Millisecond
 
 	// weekly is the weekly capacity in five-hour ones: enough for about half an

@@ -1,0 +1,151 @@
+#!/bin/sh
+# Builds, shows and tests shunt. Needs Go; `test` installs what else it needs.
+#
+#	./xcaddy.sh [build [FILE]]   build Caddy with shunt into ./caddy (or FILE)
+#	./xcaddy.sh demo             run the demo: no account needed
+#	./xcaddy.sh test             run every check and test
+#
+# CADDY_VERSION chooses another Caddy to build with.
+set -eu
+
+module=github.com/caddy-shunt/caddy-shunt
+tags=nobadger,nomysql,nopgx
+go_needed=1.26
+
+cd "$(dirname "$0")"
+version=${CADDY_VERSION:-$(sed -n 's|^[[:space:]]*\(require \)\{0,1\}github.com/caddyserver/caddy/v2 \(v[^ ]*\).*|\2|p' go.mod | head -n 1)}
+
+say() { printf '\n==> %s\n' "$*"; }
+fail() {
+	printf '\nxcaddy.sh: %s\n' "$*" >&2
+	exit 1
+}
+
+check_go() {
+	command -v go >/dev/null 2>&1 || fail "Go is not installed. shunt needs Go $go_needed or newer: see https://go.dev/dl/"
+	# Outside the module, so that the go command does not fetch a newer one first.
+	have=$(cd / && GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | sed 's/^go//; s/[^0-9.].*//')
+	[ -n "$have" ] || fail "Go is too old to tell its version. shunt needs Go $go_needed or newer: see https://go.dev/dl/"
+	major=${have%%.*}
+	rest=${have#*.}
+	minor=${rest%%.*}
+	if [ "$major" -lt "${go_needed%%.*}" ] || { [ "$major" -eq "${go_needed%%.*}" ] && [ "$minor" -lt "${go_needed#*.}" ]; }; then
+		fail "Go $have is too old. shunt needs Go $go_needed or newer: see https://go.dev/dl/"
+	fi
+}
+
+# patiently WHAT COMMAND...: runs a command that may be silent for minutes, and
+# says now and then that it still runs.
+patiently() {
+	what=$1
+	shift
+	say "$what"
+	(
+		waited=0
+		while sleep 15; do
+			waited=$((waited + 15))
+			echo "    still at it after $waited s (the first time, Go downloads and compiles all of Caddy)"
+		done
+	) &
+	ticker=$!
+	trap 'kill $ticker 2>/dev/null || true' EXIT INT TERM
+	status=0
+	"$@" || status=$?
+	kill $ticker 2>/dev/null || true
+	wait $ticker 2>/dev/null || true
+	trap - EXIT INT TERM
+	[ $status -eq 0 ] || fail "failed: $what"
+}
+
+tool() { go tool -modfile=tools/go.mod "$@"; }
+
+build() {
+	# @v0.0.0 keeps the go command from asking a proxy for versions of a module that
+	# is right here.
+	patiently "Building Caddy $version with shunt through xcaddy, into $1" \
+		go tool -modfile=tools/go.mod xcaddy build "$version" --with "$module@v0.0.0=$PWD" --output "$1"
+}
+
+build_demo() {
+	mkdir -p bin
+	patiently "Building Caddy with shunt and a made-up upstream, into bin/caddy-demo" \
+		go build -tags "$tags" -o bin/caddy-demo ./cmd/caddy
+}
+
+demo() {
+	build_demo
+	# A home of its own: the demo starts anew each time and leaves the Caddy that may
+	# be on this machine alone.
+	rm -rf bin/demo-home
+	mkdir -p bin/demo-home
+	export XDG_DATA_HOME="$PWD/bin/demo-home/data" XDG_CONFIG_HOME="$PWD/bin/demo-home/config"
+	say "Running the demo; press Ctrl-C to end it"
+	exec bin/caddy-demo run --config Caddyfile.demo --adapter caddyfile
+}
+
+# need PROGRAM PACKAGE: installs a Debian package when the program is missing.
+need() {
+	command -v "$1" >/dev/null 2>&1 && return
+	if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ]; then
+		say "Installing $2, for $1"
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null && return
+	fi
+	fail "the tests need $1, which is not installed and could not be installed here (it takes root and apt-get). Install $2 and run this again."
+}
+
+test_all() {
+	need gcc gcc    # for the race detector
+	need node nodejs
+	need npm npm
+	say "Formatting"
+	unformatted=$(gofmt -l $(git ls-files '*.go' 2>/dev/null || find . -name '*.go'))
+	[ -z "$unformatted" ] || fail "gofmt would change: $unformatted"
+	patiently "go vet" go vet -tags "$tags" ./...
+	patiently "golangci-lint" go tool -modfile=tools/go.mod golangci-lint run ./...
+	vulnerabilities
+	patiently "Tests with the race detector, against a real Caddy" \
+		go test -race -tags "$tags" -timeout 20m ./...
+	build ./caddy
+	check_build
+	build_demo
+	say "Validating the demo's Caddyfile"
+	bin/caddy-demo validate --config Caddyfile.demo --adapter caddyfile 2>/dev/null || fail "Caddyfile.demo is not valid"
+	patiently "The official SDKs, through the binary that xcaddy built" sdks
+	say "All checks and tests passed"
+}
+
+# vulnerabilities asks the Go vulnerability database, where it can be reached.
+vulnerabilities() {
+	say "govulncheck"
+	status=0
+	out=$(timeout 300 go tool -modfile=tools/go.mod govulncheck -tags "$tags" ./... 2>&1) || status=$?
+	case "$status:$out" in
+	0:*) echo "    no known vulnerability" ;;
+	*"fetching vulnerabilities"*) echo "    not done: the vulnerability database cannot be reached from here" ;;
+	*) printf '%s\n' "$out"; fail "govulncheck found something" ;;
+	esac
+}
+
+# check_build looks at the binary that xcaddy built as its user would.
+check_build() {
+	say "Looking at ./caddy"
+	for id in http.handlers.shunt http.authentication.providers.shunt http.handlers.shunt.policies.least_used admin.api.shunt shunt; do
+		./caddy list-modules | grep -qx "$id" || fail "./caddy lacks the module $id"
+	done
+	if ./caddy list-modules | grep -qx fakeclaude; then fail "./caddy holds the demo's upstream"; fi
+	SHUNT_KEY_ANN=a SHUNT_KEY_BOB=b ANTHROPIC_API_KEY_MAIN=c ANTHROPIC_API_KEY_SECOND=d ANTHROPIC_API_KEY_RESERVE=e \
+		./caddy validate --config Caddyfile.example --adapter caddyfile 2>/dev/null || fail "Caddyfile.example is not valid"
+}
+
+sdks() {
+	caddy=$PWD/caddy demo=$PWD/bin/caddy-demo
+	(cd integration/gosdk && SHUNT_CADDY=$caddy SHUNT_DEMO=$demo go test -count=1 -timeout 15m ./...)
+}
+
+check_go
+case "${1:-build}" in
+build) build "${2:-caddy}" && echo "Built ${2:-caddy}. Try: ./caddy run --config Caddyfile.example" ;;
+demo) demo ;;
+test) test_all ;;
+*) fail "unknown command $1; expected build, demo or test" ;;
+esac
