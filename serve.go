@@ -62,7 +62,7 @@ type watchedWriter struct {
 }
 
 func (w *watchedWriter) WriteHeader(status int) {
-	w.answered = w.answered || status >= 200
+	w.answered = w.answered || status >= 200 || status == http.StatusSwitchingProtocols
 	w.ResponseWriterWrapper.WriteHeader(status)
 }
 
@@ -243,8 +243,8 @@ func (x *exchange) patience() time.Duration {
 // refusal does not count against the limit: it is not asked again, and another
 // may well serve. A fault that accounts share gets one other try.
 func (x *exchange) mayGoOn(a *attempt) bool {
-	if x.facts.Patience > 0 && time.Since(x.started) >= x.facts.Patience {
-		return false
+	if x.facts.Patience > 0 && x.facts.Patience-time.Since(x.started) < 2*time.Second {
+		return false // the client would be gone before the answer
 	}
 	switch a.verdict.Action {
 	case anthropic.Next, anthropic.NextOrRelay, anthropic.Renew:

@@ -103,6 +103,7 @@ const loginBlock = `%SITE% {
 		remote_key ann {env.ANN_KEY} {
 			admin
 		}
+		remote_key bob {env.BOB_KEY}
 		upstream %UPSTREAM%
 		account main {
 			oauth {
@@ -152,6 +153,12 @@ func TestLogin(t *testing.T) {
 	}
 	if refreshes != 1 {
 		t.Errorf("%d refreshes for one expiry", refreshes)
+	}
+	for key, may := range map[string]bool{annKey: true, bobKey: false} {
+		email := s.status(key)["accounts"].([]any)[0].(map[string]any)["email"]
+		if (email != nil) != may {
+			t.Errorf("the owner's e-mail is shown as %v, and should be: %v", email, may)
+		}
 	}
 	s.stop()
 	s.start()
@@ -217,9 +224,13 @@ func TestTwoSites(t *testing.T) {
 // TestAccessLog: the line of a request names the person and what the pool did.
 func TestAccessLog(t *testing.T) {
 	up := startUpstream(t, fakeclaude.Options{Accounts: accounts()})
-	s := newSite(t, up, global+strings.Replace(block, "\tlog {", "\theader X-Account {http.shunt.account}/{http.shunt.attempts}/{http.shunt.model}\n\tlog {", 1), secrets...)
+	s := newSite(t, up, global+strings.Replace(block, "\tlog {", "\theader >X-Placeholders {http.shunt.account}/{http.shunt.attempts}/{http.shunt.model}\n\tlog {", 1), secrets...)
 	s.start()
-	s.ask(annKey, helloStream, "X-Claude-Code-Session-Id", "session-1").mustServe(t)
+	a := s.ask(annKey, helloStream, "X-Claude-Code-Session-Id", "session-1")
+	a.mustServe(t)
+	if want := a.header.Get("X-Shunt-Account") + "/1/claude-sonnet-5"; a.header.Get("X-Placeholders") != want || want[0] == '/' {
+		t.Errorf("placeholders gave %q, want %q", a.header.Get("X-Placeholders"), want)
+	}
 	var line map[string]any
 	eventually(t, "the access log has the request", 5*time.Second, func() bool {
 		for _, text := range strings.Split(s.logs(), "\n") {
@@ -293,6 +304,81 @@ func TestHTTP2CutIsAReset(t *testing.T) {
 		}
 		if whole {
 			served.Add(1)
+		}
+	}
+}
+
+// TestLoginIsRefreshedAheadOfExpiry: a login stays alive without any request.
+func TestLoginIsRefreshedAheadOfExpiry(t *testing.T) {
+	// An access token of eight hours lives twelve seconds here.
+	up := startUpstream(t, fakeclaude.Options{Speed: 2400, Accounts: []fakeclaude.Account{{Name: "main", AccessToken: "sk-ant-oat01-first", RefreshToken: "sk-ant-ort01-first"}}})
+	s := newSite(t, up, global+loginBlock, secrets...)
+	writeLogin(t, s, "sk-ant-oat01-first", "sk-ant-ort01-first")
+	if err := os.WriteFile(s.caddyfile(), []byte(s.config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	up.Expire("main") // the imported token is already dead, whatever its record says
+	if _, err := s.command("shunt", "import", "main", "--file", filepath.Join(s.home, "credentials.json"), "--config", s.caddyfile(), "--adapter", "caddyfile"); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.ask(annKey, hello).mustServe(t)
+	first, _ := up.Tokens("main")
+	eventually(t, "two refreshes without a request", 30*time.Second, func() bool {
+		n := 0
+		for _, r := range up.Requests() {
+			if strings.HasPrefix(r.URI, "/v1/oauth/token") {
+				n++
+			}
+		}
+		return n >= 3
+	})
+	if now, _ := up.Tokens("main"); now == first {
+		t.Error("the token is the old one")
+	}
+	s.ask(annKey, hello).mustServe(t)
+	if v := up.Violations(); len(v) > 0 {
+		t.Errorf("upstream's rules were broken: %v", v)
+	}
+}
+
+// TestCaddysOwnAuthentication: whom Caddy has authenticated needs no key.
+func TestCaddysOwnAuthentication(t *testing.T) {
+	up := startUpstream(t, fakeclaude.Options{Accounts: accounts()})
+	// The hash is of "carols-password", by caddy hash-password.
+	s := newSite(t, up, global+strings.Replace(block, "\tlog {", "\tbasic_auth /v1/* {\n\t\tcarol %HASH%\n\t}\n\tlog {", 1), secrets...)
+	hash, err := s.command("hash-password", "--plaintext", "carols-password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.config = strings.Replace(s.config, "%HASH%", strings.TrimSpace(hash), 1)
+	s.start()
+	if a := s.ask(annKey, hello); a.status != http.StatusUnauthorized {
+		t.Errorf("without a password: %d", a.status)
+	}
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/v1/messages", strings.NewReader(hello))
+	r.Header = http.Header{"Anthropic-Version": {"2023-06-01"}, "Content-Type": {"application/json"}}
+	r.SetBasicAuth("carol", "carols-password")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("carol: %d", resp.StatusCode)
+	}
+	served.Add(1)
+	eventually(t, "carol is known", 5*time.Second, func() bool {
+		for _, person := range s.status(annKey)["people"].([]any) {
+			if person.(map[string]any)["name"] == "carol" {
+				return true
+			}
+		}
+		return false
+	})
+	for _, r := range up.Requests() {
+		if strings.Contains(r.Header.Get("Authorization"), "Basic") {
+			t.Error("the password went upstream")
 		}
 	}
 }

@@ -99,8 +99,8 @@ func (s *stage) fresh(t testing.TB) *pool {
 
 func (s *stage) caddyfile(port int, extra string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tdefault_bind 127.0.0.1\n\tgrace_period 2s\n}\n")
-	fmt.Fprintf(&b, "http://127.0.0.1:%d {\n", port)
+	fmt.Fprintf(&b, "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_period 2s\n}\n")
+	fmt.Fprintf(&b, "http://127.0.0.1:%d {\n\tbind fd/3\n", port)
 	for i := len(s.pools) - 1; i >= 0; i-- {
 		route := "handle"
 		if i > 0 {
@@ -149,37 +149,32 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// startCaddy runs a Caddy until the test ends. The port is free when it is asked
-// for and may be taken when Caddy listens, so a clash is tried again.
+// startCaddy runs a Caddy until the test ends. It inherits a socket that listens
+// already: Caddy shares its ports with others (SO_REUSEPORT), so that a number
+// that was only found to be free could be given to two of them unnoticed.
 func startCaddy(t *testing.T, caddyfile func(port int) string) *caddy {
 	t.Helper()
-	const tries = 5
-	for i := 1; ; i++ {
-		port := freePort(t)
-		c := launch(t, port, caddyfile(port))
-		err := c.ready()
-		if err == nil {
-			t.Cleanup(func() { c.stop(t) })
-			return c
-		}
-		c.kill()
-		if i == tries || !strings.Contains(c.log.String(), "address already in use") {
-			t.Fatalf("Caddy did not start: %v\n%s", err, c.log)
-		}
-	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	defer listener.Close()
+	socket, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	port := listener.Addr().(*net.TCPAddr).Port
+	c := launch(t, port, socket, caddyfile(port))
+	if err := c.ready(); err != nil {
+		c.kill()
+		t.Fatalf("Caddy did not start: %v\n%s", err, c.log)
+	}
+	t.Cleanup(func() { c.stop(t) })
+	return c
 }
 
-func launch(t *testing.T, port int, caddyfile string) *caddy {
+func launch(t *testing.T, port int, socket *os.File, caddyfile string) *caddy {
 	t.Helper()
 	home := t.TempDir()
 	path := filepath.Join(home, "Caddyfile")
@@ -193,6 +188,7 @@ func launch(t *testing.T, port int, caddyfile string) *caddy {
 		done: make(chan struct{}),
 	}
 	c.cmd.Dir = home
+	c.cmd.ExtraFiles = []*os.File{socket} // file descriptor 3
 	// A proxy or a credential of the person's who runs the tests stays outside.
 	c.cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR"), "GORACE=" + os.Getenv("GORACE"),
