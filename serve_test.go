@@ -1,11 +1,14 @@
 package shunt
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -212,6 +215,7 @@ func TestAllAccountsOut(t *testing.T) {
 		{fakeclaude.Internal, 500, ""},
 		{fakeclaude.TokenRevoked, 503, "in need of a login"},
 		{fakeclaude.Permission, 503, "permission"},
+		{fakeclaude.Edge1010, 503, "edge refused"},
 		{fakeclaude.ResetBeforeHead, 502, "could not be reached"},
 		{fakeclaude.FirstOverloaded, 529, "overloaded_error"},
 		{fakeclaude.ExtraUsageLong, 429, "Extra usage is required for long context requests."},
@@ -317,5 +321,86 @@ func TestUsageIsCounted(t *testing.T) {
 	}
 	if len(s.People) != 1 || s.People[0].Usage.OutputTokens != out || s.People[0].Requests != 4 {
 		t.Errorf("people: %+v", s.People)
+	}
+}
+
+// TestTriesAreBounded: how often upstream is asked for one request that fails
+// everywhere.
+func TestTriesAreBounded(t *testing.T) {
+	for fault, want := range map[string]int{
+		fakeclaude.Internal: 2, fakeclaude.ResetBeforeHead: 2, fakeclaude.Windowless: 2, fakeclaude.FirstAPIError: 2,
+		fakeclaude.Overloaded: 3, fakeclaude.FirstOverloaded: 3,
+		fakeclaude.WindowWeek: 4, fakeclaude.InvalidRequest: 1,
+	} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			b := newFour(t, "hold off\n")
+			b.fake.SetFault("*", fakeclaude.Fault{Name: fault, Times: -1})
+			b.ask(helloStream)
+			if n := len(b.fake.Requests()); n != want {
+				t.Errorf("%d tries, want %d", n, want)
+			}
+		})
+	}
+}
+
+// TestARequestThatAnyAccountCanServeIsServed: accounts that say they are out do
+// not use up the tries.
+func TestARequestThatAnyAccountCanServeIsServed(t *testing.T) {
+	b := newFour(t, "retries 1\n")
+	for _, out := range []string{"a", "b", "c"} {
+		b.fake.SetFault(out, fakeclaude.Fault{Name: fakeclaude.WindowWeek, Times: -1})
+	}
+	for range 5 {
+		b.ask(hello).mustServe(t, "three of four are out")
+	}
+}
+
+func TestOverloadIsTriedAgainInPlace(t *testing.T) {
+	b := newFour(t, "")
+	b.h.live.state.Pin("b")
+	b.fake.SetFault("b", fakeclaude.Fault{Name: fakeclaude.Overloaded, Times: 1})
+	r := b.ask(hello)
+	r.mustServe(t, "overloaded once")
+	if r.header.Get("X-Shunt-Account") != "b" || r.header.Get("X-Shunt-Attempts") != "2" {
+		t.Errorf("served by %s after %s attempts", r.header.Get("X-Shunt-Account"), r.header.Get("X-Shunt-Attempts"))
+	}
+}
+
+// TestOnlyWhoFailsAloneIsBlamed: a failure that another account does not share
+// benches; one that they share is upstream's.
+func TestOnlyWhoFailsAloneIsBlamed(t *testing.T) {
+	b := newFour(t, "")
+	b.h.live.state.Pin("b")
+	b.fake.SetFault("b", fakeclaude.Fault{Name: fakeclaude.Internal, Times: -1})
+	b.ask(hello).mustServe(t, "b fails alone")
+	b.ask(hello).mustServe(t, "b rests")
+	if n := len(b.fake.Requests()); n != 3 {
+		t.Errorf("%d tries for two requests: b was asked again at once", n)
+	}
+	b = newFour(t, "")
+	b.fake.SetFault("*", fakeclaude.Fault{Name: fakeclaude.Internal, Times: -1})
+	b.ask(hello)
+	for _, a := range b.h.group.View().Accounts {
+		if len(a.Benches) > 0 {
+			t.Errorf("%s was blamed for what all did", a.Member.Name)
+		}
+	}
+}
+
+// TestTooLongIsRefusedUnread: a body that announces itself as too long is not
+// waited for.
+func TestTooLongIsRefusedUnread(t *testing.T) {
+	b := newFour(t, "max_body 1MiB\n")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_, _ = fmt.Fprintf(conn, "POST /v1/messages HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\nContent-Length: 99999999\r\n\r\n", annKey)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("%v %v", resp, err)
 	}
 }

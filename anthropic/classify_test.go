@@ -102,6 +102,11 @@ func TestClassify(t *testing.T) {
 			want: "spend_limit", scope: ScopeAccount, action: Next, until: time.Date(2026, 10, 3, 0, 0, 0, 0, time.UTC), source: "text",
 		},
 		{
+			name: "spend cap by code alone", status: 429,
+			body: `{"type":"error","error":{"type":"rate_limit_error","message":"No.","details":{"error_code":"enforced_spend_limit_reached"}}}`,
+			want: "spend_limit", scope: ScopeAccount, action: Next, until: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), source: "default",
+		},
+		{
 			name: "self-set spend limit", status: 400, body: envelope("invalid_request_error", "You have reached your specified workspace API usage limits."),
 			want: "spend_limit", scope: ScopeAccount, action: Next, until: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), source: "default",
 		},
@@ -208,6 +213,15 @@ anthropic-ratelimit-input-tokens-reset: 2026-09-30T12:01:00Z`), now)
 	}
 	if l.RetryAfter >= 0 || l.OverageStatus != "rejected" {
 		t.Errorf("limits are %+v", l)
+	}
+}
+
+func TestReadReset(t *testing.T) {
+	for value, want := range map[string]int64{"1791054000": 1791054000, "2026-09-30T12:01:00Z": 1790769660, "1791054000000000": 0, "-5": 0, "soon": 0, "": 0} {
+		got := readReset(value)
+		if want == 0 && !got.IsZero() || want != 0 && got.Unix() != want {
+			t.Errorf("%q is read as %v", value, got)
+		}
 	}
 }
 

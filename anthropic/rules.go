@@ -148,11 +148,6 @@ var Rules = []Rule{
 		Scope: ScopeProvider, Action: Again, Bench: after(4 * time.Second),
 		Reason: "upstream is overloaded",
 	},
-	{
-		Name: "upstream", Status: []int{300, 301, 302, 303, 307, 308},
-		Scope: ScopeUpstream, Action: NextOnce,
-		Reason: "upstream answered with a redirect",
-	},
 }
 
 // typeOfStatus is the error type of each status that has one (Messages API,

@@ -154,6 +154,19 @@ func (l *lockedBuffer) String() string {
 // that was only found to be free could be given to two of them unnoticed.
 func startCaddy(t *testing.T, caddyfile func(port int) string) *caddy {
 	t.Helper()
+	c := launch(t, caddyfile)
+	if err := c.ready(); err != nil {
+		c.kill()
+		t.Fatalf("Caddy did not start: %v\n%s", err, c.log)
+	}
+	t.Cleanup(func() { c.stop(t) })
+	return c
+}
+
+// launch starts the process. Its socket is nobody else's once launch is over: a
+// Caddy that ends leaves a port where nobody listens.
+func launch(t *testing.T, caddyfile func(port int) string) *caddy {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -165,20 +178,9 @@ func startCaddy(t *testing.T, caddyfile func(port int) string) *caddy {
 	}
 	defer socket.Close()
 	port := listener.Addr().(*net.TCPAddr).Port
-	c := launch(t, port, socket, caddyfile(port))
-	if err := c.ready(); err != nil {
-		c.kill()
-		t.Fatalf("Caddy did not start: %v\n%s", err, c.log)
-	}
-	t.Cleanup(func() { c.stop(t) })
-	return c
-}
-
-func launch(t *testing.T, port int, socket *os.File, caddyfile string) *caddy {
-	t.Helper()
 	home := t.TempDir()
 	path := filepath.Join(home, "Caddyfile")
-	if err := os.WriteFile(path, []byte(caddyfile), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(caddyfile(port)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c := &caddy{
@@ -273,7 +275,7 @@ func (c *caddy) stop(t *testing.T) {
 // pin makes a member the first that is asked.
 func (p *pool) pin(t testing.TB, member string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/use", strings.NewReader(`{"account":"`+member+`"}`))
+	r, err := http.NewRequestWithContext(bounded(t), http.MethodPost, p.url+"/use", strings.NewReader(`{"account":"`+member+`"}`))
 	if err != nil {
 		t.Fatal(err)
 	}

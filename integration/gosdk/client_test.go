@@ -2,6 +2,7 @@ package gosdk
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"sync"
@@ -118,10 +119,22 @@ type told struct {
 	err     error
 }
 
+// longestCall bounds a call with all its retries. The SDK itself would sleep for
+// hours if it were told to.
+const longestCall = 30 * time.Second
+
+// bounded is the context of one call.
+func bounded(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), longestCall)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // stream reads a streamed message to its end.
 func (c *client) stream(t testing.TB, params anthropic.MessageNewParams, opts ...option.RequestOption) told {
 	t.Helper()
-	s := c.Messages.NewStreaming(t.Context(), params, opts...)
+	s := c.Messages.NewStreaming(bounded(t), params, opts...)
 	defer s.Close()
 	var got told
 	for s.Next() {

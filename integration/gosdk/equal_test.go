@@ -191,11 +191,11 @@ func plainHeader(h http.Header) http.Header {
 func compareNew(t *testing.T, p *pool, member string, through, direct *client, c *conversation) {
 	t.Helper()
 	var answer *http.Response
-	got, err := through.Messages.New(t.Context(), c.params, append(c.opts, option.WithResponseInto(&answer))...)
+	got, err := through.Messages.New(bounded(t), c.params, append(c.opts, option.WithResponseInto(&answer))...)
 	if err != nil {
 		t.Fatalf("through the pool: %v", err)
 	}
-	want, err := direct.Messages.New(t.Context(), c.params, c.opts...)
+	want, err := direct.Messages.New(bounded(t), c.params, c.opts...)
 	if err != nil {
 		t.Fatalf("directly: %v", err)
 	}
@@ -272,11 +272,11 @@ func compareSecondTurn(t *testing.T, p *pool, member string, through, direct *cl
 func compareCounts(t *testing.T, p *pool, member string, through, direct *client) {
 	t.Helper()
 	params := anthropic.MessageCountTokensParams{Model: anthropic.ModelClaudeOpus5, Messages: hello("Count this for " + member).Messages}
-	got, err := through.Messages.CountTokens(t.Context(), params)
+	got, err := through.Messages.CountTokens(bounded(t), params)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := direct.Messages.CountTokens(t.Context(), params)
+	want, err := direct.Messages.CountTokens(bounded(t), params)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func compareModels(t *testing.T, p *pool, member string, through, direct *client
 	t.Helper()
 	params := anthropic.ModelListParams{Limit: param.NewOpt(int64(5))}
 	list := func(c *client) (ids, pages []string) {
-		pager := c.Models.ListAutoPaging(t.Context(), params)
+		pager := c.Models.ListAutoPaging(bounded(t), params)
 		for pager.Next() {
 			ids = append(ids, pager.Current().ID)
 		}
@@ -314,11 +314,11 @@ func compareModels(t *testing.T, p *pool, member string, through, direct *client
 		t.Errorf("only %d pages: paging was not tried", len(wantPages))
 	}
 	for _, id := range []string{wantIDs[0], wantIDs[len(wantIDs)-1]} {
-		got, err := through.Models.Get(t.Context(), id, anthropic.ModelGetParams{})
+		got, err := through.Models.Get(bounded(t), id, anthropic.ModelGetParams{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := direct.Models.Get(t.Context(), id, anthropic.ModelGetParams{})
+		want, err := direct.Models.Get(bounded(t), id, anthropic.ModelGetParams{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -337,11 +337,11 @@ func compareBeta(t *testing.T, p *pool, member string, through, direct *client) 
 		Messages: []anthropic.BetaMessageParam{anthropic.NewBetaUserMessage(anthropic.NewBetaTextBlock("A beta for " + member))},
 		Betas:    []anthropic.AnthropicBeta{"context-1m-2025-08-07", "effort-2025-11-24"},
 	}
-	got, err := through.Beta.Messages.New(t.Context(), params)
+	got, err := through.Beta.Messages.New(bounded(t), params)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := direct.Beta.Messages.New(t.Context(), params)
+	want, err := direct.Beta.Messages.New(bounded(t), params)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,7 +367,7 @@ func TestBothWaysToAuthenticate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := p.client(test.opts...)
-			if _, err := c.Messages.New(t.Context(), hello("Who am I?")); err != nil {
+			if _, err := c.Messages.New(bounded(t), hello("Who am I?")); err != nil {
 				t.Fatal(err)
 			}
 			if told := c.tape.only(t).header.Get("X-Shunt-Account") != ""; told != test.admin {

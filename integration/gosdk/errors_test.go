@@ -64,7 +64,7 @@ func mustBeOurs(t *testing.T, e *anthropic.Error) {
 func both(t *testing.T, c *client, check func(t *testing.T, err error, tries []*try, took time.Duration)) {
 	t.Helper()
 	begun := time.Now()
-	_, err := c.Messages.New(t.Context(), hello("Answer"))
+	_, err := c.Messages.New(bounded(t), hello("Answer"))
 	check(t, err, c.tape.rewind(), time.Since(begun))
 	begun = time.Now()
 	got := c.stream(t, hello("Stream"))
@@ -113,7 +113,7 @@ func TestWrongKey(t *testing.T) {
 				}
 			})
 			c := p.client(test.opt)
-			if _, err := c.Models.List(t.Context(), anthropic.ModelListParams{}); apiError(t, err).StatusCode != http.StatusUnauthorized {
+			if _, err := c.Models.List(bounded(t), anthropic.ModelListParams{}); apiError(t, err).StatusCode != http.StatusUnauthorized {
 				t.Errorf("models: %v", err)
 			}
 			c.tape.only(t)
@@ -337,7 +337,7 @@ func TestCutStreams(t *testing.T) {
 		p := newStage(t, 1, "").fresh(t)
 		p.fake.SetFault("*", fakeclaude.Once(fakeclaude.JSONCut))
 		c := p.ann()
-		message, err := c.Messages.New(t.Context(), hello("Answer"))
+		message, err := c.Messages.New(bounded(t), hello("Answer"))
 		if err != nil || textOf(message) == "" {
 			t.Errorf("the SDK's second try did not recover: %v", err)
 		}

@@ -59,11 +59,11 @@ func withOneSick(t *testing.T, p *pool, illness sickness, sick string) {
 	c := p.ann()
 	// A failing free endpoint does not keep the paid one from finding out itself,
 	// so the sick account is met on each of them.
-	if _, err := c.Messages.CountTokens(t.Context(), anthropic.MessageCountTokensParams{Model: anthropic.ModelClaudeSonnet5, Messages: hello("Count").Messages}); err != nil {
+	if _, err := c.Messages.CountTokens(bounded(t), anthropic.MessageCountTokensParams{Model: anthropic.ModelClaudeSonnet5, Messages: hello("Count").Messages}); err != nil {
 		t.Errorf("count_tokens: %v", err)
 	}
 	c.tape.only(t)
-	if _, err := c.Models.Get(t.Context(), "claude-opus-5", anthropic.ModelGetParams{}); err != nil {
+	if _, err := c.Models.Get(bounded(t), "claude-opus-5", anthropic.ModelGetParams{}); err != nil {
 		t.Errorf("models: %v", err)
 	}
 	c.tape.only(t)
@@ -82,7 +82,7 @@ func withOneSick(t *testing.T, p *pool, illness sickness, sick string) {
 			t.Errorf("stream %d was answered by %q", i, told)
 		}
 	}
-	message, err := c.Messages.New(t.Context(), hello("Answer"))
+	message, err := c.Messages.New(bounded(t), hello("Answer"))
 	if err != nil {
 		t.Fatalf("message: %v", err)
 	}
@@ -133,13 +133,13 @@ func TestManyCallsAtOnce(t *testing.T) {
 	for i := range 40 {
 		wg.Go(func() {
 			params := hello(fmt.Sprintf("Call number %d", i))
-			want, err := direct.Messages.New(t.Context(), params)
+			want, err := direct.Messages.New(bounded(t), params)
 			if err != nil {
 				t.Errorf("call %d, directly: %v", i, err)
 				return
 			}
 			if i%2 == 0 {
-				got, err := through.Messages.New(t.Context(), params)
+				got, err := through.Messages.New(bounded(t), params)
 				if err != nil || got.RawJSON() != want.RawJSON() {
 					t.Errorf("call %d: %v", i, err)
 				}

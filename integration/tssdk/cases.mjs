@@ -1,9 +1,12 @@
 // The cases, for either major of the SDK. They mirror those of ../gosdk.
 
 import assert from 'node:assert/strict';
-import { after, describe, it } from 'node:test';
+import { after, describe, it as unbounded } from 'node:test';
 
 import { calls, failure, hello, poolsOf, world } from './world.mjs';
+
+/** A case, bounded: the SDK itself would sleep for hours if it were told to. */
+const it = (name, body) => unbounded(name, { timeout: 30_000 }, body);
 
 const faults = [
   'window_5h', // 429, hours

@@ -66,6 +66,7 @@ func (ex *exchange) charge(u Usage) {
 	a := ex.acct
 	cost := units(ex.prompt.model, u)
 	ex.rec.Usage.add(u)
+	ex.s.announce()
 	a.ledger.add(u)
 	a.ledger.Units += cost
 	if !a.subscription() {

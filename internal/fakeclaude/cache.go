@@ -1,6 +1,12 @@
 package fakeclaude
 
-import "time"
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
 
 // cacheKey says who may read an entry: caches never cross organisations or
 // workspaces, and model, effort and speed are part of the key.
@@ -17,7 +23,7 @@ type cacheEntry struct {
 // lookBack is how many blocks before a breakpoint are searched for an entry.
 const lookBack = 20
 
-// maxCaches bounds memory in long runs; expired entries go first.
+// maxCaches bounds memory in long runs.
 const maxCaches = 50_000
 
 func (ex *exchange) cacheKey(segments int) cacheKey {
@@ -86,22 +92,19 @@ func (ex *exchange) keep(now time.Time) {
 			ex.s.caches[key] = &cacheEntry{life: life, end: now.Add(life)}
 		}
 	}
-	ex.s.trimCaches(now)
+	ex.s.trimCaches()
 }
 
-func (s *Server) trimCaches(now time.Time) {
+// trimCaches drops the entries that end first; which ones must not depend on the
+// order of a map.
+func (s *Server) trimCaches() {
 	if len(s.caches) <= maxCaches {
 		return
 	}
-	for key, e := range s.caches {
-		if !now.Before(e.end) {
-			delete(s.caches, key)
-		}
-	}
-	for key := range s.caches {
-		if len(s.caches) <= maxCaches/2 {
-			return
-		}
+	keys := slices.SortedFunc(maps.Keys(s.caches), func(a, b cacheKey) int {
+		return cmp.Or(s.caches[a].end.Compare(s.caches[b].end), bytes.Compare(a.chain[:], b.chain[:]))
+	})
+	for _, key := range keys[:len(keys)-maxCaches/2] {
 		delete(s.caches, key)
 	}
 }

@@ -69,6 +69,14 @@ func (r *Request) copy() Request {
 // Await returns the first request, oldest first, that matches, as soon as there
 // is one. It is how a test waits for "the upstream has noticed".
 func (s *Server) Await(ctx context.Context, match func(Request) bool) (Request, error) {
+	s.mu.Lock()
+	s.waiting++
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.waiting--
+		s.mu.Unlock()
+	}()
 	for {
 		s.mu.Lock()
 		changed := s.changed
@@ -102,6 +110,9 @@ func (s *Server) violation(format string, args ...any) {
 
 // announce wakes everybody in Await. The caller holds mu.
 func (s *Server) announce() {
+	if s.waiting == 0 {
+		return
+	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 }

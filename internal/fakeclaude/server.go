@@ -24,13 +24,16 @@ type Server struct {
 	running sync.WaitGroup
 
 	// mu guards all that follows, including what the pointers lead to.
-	mu         sync.Mutex
-	closed     bool
-	accounts   []*account
-	sequence   uint64
-	dice       *rand.Rand
-	records    []*Request
+	mu       sync.Mutex
+	closed   bool
+	accounts []*account
+	sequence uint64
+	dice     *rand.Rand
+	records  []*Request
+	// changed is closed, and replaced, when a record changes while somebody in
+	// Await is waiting.
 	changed    chan struct{}
+	waiting    int
 	violations []string
 	faults     map[string][]*Fault
 	caches     map[cacheKey]*cacheEntry

@@ -33,23 +33,23 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 }
 
 func TestCloseEndsStreamsAndHangs(t *testing.T) {
-	w := start(t, fakeclaude.Options{})
-	w.fake.SetFault("a", fakeclaude.Once(fakeclaude.StallAfterText), fakeclaude.Once(fakeclaude.HangBeforeHead))
+	w := start(t, fakeclaude.Options{Pace: 20 * time.Millisecond})
+	w.fake.SetFault("a", fakeclaude.Once(fakeclaude.StallAfterStart), fakeclaude.Once(fakeclaude.HangBeforeHead))
 	var wait sync.WaitGroup
-	results := make(chan error, 2)
-	for range 2 {
+	results := make(chan error, 3)
+	// The third of them is a good stream that takes its time.
+	for i := range 3 {
 		wait.Go(func() {
 			a, err := w.try(call{bearer: tokenA, body: ask(modelID, true, "x")})
 			results <- errors.Join(err, a.broken)
 		})
-		w.await(func(r fakeclaude.Request) bool { return r.Fault != "" })
-	}
-	for len(w.fake.Requests()) < 2 {
-		time.Sleep(time.Millisecond)
+		w.await(func(r fakeclaude.Request) bool {
+			return r.Number == uint64(i+1) && (r.Fault != "" || r.Usage.Output > 0)
+		})
 	}
 	w.fake.Close()
 	wait.Wait()
-	for range 2 {
+	for range 3 {
 		if err := <-results; err == nil {
 			t.Error("an answer that was broken off looks whole")
 		}

@@ -194,3 +194,20 @@ func TestStormsComeAndGo(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+func TestStopWaitsForEverybody(t *testing.T) {
+	a := new(App)
+	release := make(chan struct{})
+	a.running.Go(func() { <-release })
+	stopped := make(chan error)
+	go func() { stopped <- a.Stop() }()
+	select {
+	case <-stopped:
+		t.Fatal("Stop left somebody behind")
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(release)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}

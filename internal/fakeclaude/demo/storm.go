@@ -36,16 +36,35 @@ var troubles = []struct{ fault, words string }{
 const longest = 8 * time.Second
 
 // blow brings trouble until the context ends. The kinds take turns; the account
-// is drawn by lot. Faults that somebody has set by hand are left alone.
+// is drawn by lot from those at work, because trouble that nobody meets shows
+// nothing. Faults that somebody has set by hand are left alone.
 func (s *storm) blow(ctx context.Context) {
+	served := s.served()
 	for turn := 0; wait(ctx, s.interval); turn++ {
-		account := s.accounts[s.dice.IntN(len(s.accounts))].Name
-		if len(s.fake.Faults(account)) > 0 {
+		before := served
+		served = s.served()
+		var busy []string
+		for _, account := range s.accounts {
+			if served[account.Name] > before[account.Name] && len(s.fake.Faults(account.Name)) == 0 {
+				busy = append(busy, account.Name)
+			}
+		}
+		if len(busy) == 0 {
 			continue
 		}
+		account := busy[s.dice.IntN(len(busy))]
 		trouble := troubles[turn%len(troubles)]
 		lasts := min(s.interval/2, longest)
 		s.fake.SetFault(account, fakeclaude.Fault{Name: trouble.fault, Times: -1, For: lasts})
 		s.logger.Info(fmt.Sprintf("account %s %s for %v", account, trouble.words, lasts))
 	}
+}
+
+// served counts the requests of each account so far.
+func (s *storm) served() map[string]int64 {
+	counts := map[string]int64{}
+	for name, ledger := range s.fake.Books() {
+		counts[name] = ledger.Requests
+	}
+	return counts
 }

@@ -1,0 +1,137 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+)
+
+func TestGuessedBenchesGrow(t *testing.T) {
+	c := newClock()
+	g := group(c, members("a")...)
+	refused := func() *anthropic.Verdict {
+		return &anthropic.Verdict{Name: "key_refused", Scope: anthropic.ScopeAccount, Until: c.Now().Add(5 * time.Minute), Source: "default", Login: true}
+	}
+	for i, want := range []time.Duration{5, 10, 20, 40, 80, 80} {
+		lease := pick(t, g, message(""))
+		lease.Report(refused(), nil)
+		lease.End(anthropic.Usage{})
+		_, no := g.Pick(message(""))
+		if got := no.Until.Sub(c.Now()); got != want*time.Minute {
+			t.Errorf("bench %d lasts %v, want %v", i, got, want*time.Minute)
+		}
+		c.advance(want * time.Minute)
+	}
+}
+
+func TestTheLongestBenchHolds(t *testing.T) {
+	c := newClock()
+	a := &account{}
+	a.setBench("opus", bench{Until: c.now.Add(time.Hour)})
+	a.setBench(wholeAccount, bench{Until: c.now.Add(time.Minute)})
+	if b, ok := a.benchOf("opus", c.now); !ok || b.Until.Sub(c.now) != time.Hour {
+		t.Errorf("opus is benched until %v", b.Until)
+	}
+	if b, ok := a.benchOf("haiku", c.now); !ok || b.Until.Sub(c.now) != time.Minute {
+		t.Errorf("haiku is benched until %v", b.Until)
+	}
+	// What upstream stated is not cut short by a guess.
+	a.setBench("opus", bench{Until: c.now.Add(time.Hour), Source: "reset"})
+	a.setBench("opus", bench{Until: c.now.Add(time.Second), Source: "default"})
+	if b, _ := a.benchOf("opus", c.now); b.Until.Sub(c.now) != time.Hour {
+		t.Errorf("a guess cut a stated bench to %v", b.Until.Sub(c.now))
+	}
+}
+
+func TestLearnMergesFields(t *testing.T) {
+	c := newClock()
+	a := &account{}
+	a.learn(&anthropic.Limits{Windows: []anthropic.Window{{Name: "5h", Utilization: 0.4, Status: "allowed", Reset: c.now.Add(time.Hour)}}}, c.now)
+	a.learn(&anthropic.Limits{Windows: []anthropic.Window{{Name: "5h", Utilization: -1, Status: "rejected"}}}, c.now.Add(time.Minute))
+	w := a.windows["5h"]
+	if w.Utilization != 0.4 || w.Status != "rejected" || w.Reset.IsZero() {
+		t.Errorf("an answer without a field unmade it: %+v", w)
+	}
+	older := window{Utilization: 0.1, UtilizationAt: c.now.Add(-time.Hour), Status: "allowed", StatusAt: c.now.Add(time.Hour)}
+	w.merge(&older)
+	if w.Utilization != 0.4 || w.Status != "allowed" {
+		t.Errorf("merged to %+v", w)
+	}
+}
+
+func TestRestoreLeavesBehindWhatHasEnded(t *testing.T) {
+	c := newClock()
+	g := group(c, members("a")...)
+	lease := pick(t, g, message(""))
+	lease.Report(windowSpent(c.now.Add(time.Hour)), nil)
+	lease.End(anthropic.Usage{})
+	data, _, err := g.Pool().Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.advance(2 * time.Hour)
+	later := group(c, members("a")...)
+	if err := later.Pool().Restore(data); err != nil {
+		t.Fatal(err)
+	}
+	if a := later.pool.accounts["a#1"]; len(a.benches) != 0 {
+		t.Errorf("a bench that has ended was restored: %+v", a.benches)
+	}
+}
+
+func TestRecentRequestsAreTheLast(t *testing.T) {
+	p := New(newClock().Now, 1)
+	for i := range maxRecent + 50 {
+		p.Finish(Record{ID: fmt.Sprint(i)}, "")
+	}
+	got := p.Group(members("a"), Policies[DefaultPolicy]).View().Recent
+	if len(got) != maxRecent || got[0].ID != fmt.Sprint(maxRecent+49) || got[maxRecent-1].ID != "50" {
+		t.Errorf("%d requests, from %s to %s", len(got), got[0].ID, got[len(got)-1].ID)
+	}
+}
+
+func TestRefusalTellsTheSoonestTime(t *testing.T) {
+	c := newClock()
+	g := group(c, members("login", "soon", "late")...)
+	for name, v := range map[string]*anthropic.Verdict{
+		"late": windowSpent(c.now.Add(5 * time.Hour)), "soon": windowSpent(c.now.Add(2 * time.Hour)),
+		"login": {Name: "revoked", Scope: anthropic.ScopeAccount, Until: c.now.Add(time.Hour), Source: "default", Login: true, Reason: "revoked"},
+	} {
+		g.Pool().Pin(name)
+		lease := pick(t, g, message(""))
+		lease.Report(v, nil)
+		lease.End(anthropic.Usage{})
+	}
+	_, refused := g.Pick(message(""))
+	if got := refused.Until.Sub(c.now); got != time.Hour {
+		t.Errorf("the next try is in %v", got)
+	}
+	// A person's help is no time to promise.
+	if got := refused.Reopens().Sub(c.now); got != 2*time.Hour {
+		t.Errorf("promised in %v", got)
+	}
+}
+
+// TestLeaseOfAClientThatLeftComesBack: a client may leave in the moment in which
+// its turn comes.
+func TestLeaseOfAClientThatLeftComesBack(t *testing.T) {
+	p := New(time.Now, 1)
+	g := p.Group([]*Member{{Name: "a", Key: "a", MaxConcurrent: 1}}, Policies[DefaultPolicy])
+	held, _ := g.Pick(message(""))
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &waiter{group: g, req: message(""), ready: make(chan *Lease, 1)}
+	p.mu.Lock()
+	place := p.waiting.line.PushBack(w)
+	p.mu.Unlock()
+	held.End(anthropic.Usage{}) // hands the account to the one in line
+	cancel()
+	if lease, _, _ := g.leave(ctx, w, place, time.Now()); lease != nil {
+		t.Error("a client that left has an account")
+	}
+	if lease, _ := g.Pick(message("")); lease == nil {
+		t.Error("the account is lost")
+	}
+}
