@@ -404,3 +404,15 @@ func TestTooLongIsRefusedUnread(t *testing.T) {
 		t.Errorf("%v %v", resp, err)
 	}
 }
+
+// TestRefusalsDoNotUseUpTheTries: after accounts that said they are out, a
+// shared fault still gets its other try.
+func TestRefusalsDoNotUseUpTheTries(t *testing.T) {
+	for range 12 { // the order of the accounts is drawn
+		b := newFour(t, "retries 2\n")
+		b.fake.SetFault("a", fakeclaude.Fault{Name: fakeclaude.WindowWeek, Times: -1})
+		b.fake.SetFault("b", fakeclaude.Fault{Name: fakeclaude.WindowWeek, Times: -1})
+		b.fake.SetFault("c", fakeclaude.Fault{Name: fakeclaude.Internal, Times: -1})
+		b.ask(hello).mustServe(t, "two are out and one fails")
+	}
+}

@@ -31,10 +31,18 @@ func atWork(t *testing.T, url string) (lines []string, goesOn bool) {
 	talk := newTalk("claude-haiku-5-5", d.dice)
 	talk.ask(d.dice)
 	goesOn = d.turn(ctx, talk)
+	last := talk.messages[len(talk.messages)-1]
+	if answered := strings.Contains(lastLine(logs), ": 200 in "); answered != (last.Role == "assistant" && last.Content[0].Text != "") {
+		t.Errorf("answered: %v, but the talk ends with %+v", answered, last.Role)
+	}
 	for _, entry := range logs.All() {
 		lines = append(lines, entry.Message)
 	}
 	return lines, goesOn
+}
+
+func lastLine(logs *observer.ObservedLogs) string {
+	return logs.All()[logs.Len()-1].Message
 }
 
 func TestDevelopersTellWhatHappened(t *testing.T) {

@@ -73,7 +73,7 @@ func takePort(address string, fake *fakeclaude.Server) (*port, error) {
 }
 
 func openPort(address string) (*port, error) {
-	listener, err := net.Listen("tcp", address)
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, err
 	}

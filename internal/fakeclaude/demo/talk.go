@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -38,9 +39,8 @@ var house = strings.Repeat("You help a small team with its programs. Read before
 
 func newTalk(model string, dice *rand.Rand) *talk {
 	id := make([]byte, 16)
-	for i := range id {
-		id[i] = byte(dice.UintN(256))
-	}
+	binary.BigEndian.PutUint64(id, dice.Uint64())
+	binary.BigEndian.PutUint64(id[8:], dice.Uint64())
 	h := hex.EncodeToString(id)
 	return &talk{
 		session: fmt.Sprintf("%s-%s-4%s-8%s-%s", h[:8], h[8:12], h[13:16], h[17:20], h[20:]),
