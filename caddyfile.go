@@ -33,18 +33,19 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 // subdirectives are the words of the shunt block. Those in repeatable may come
 // more than once.
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
-	"account":        parseAccountInto,
-	"expose_account": parseExposeAccount,
-	"hold":           parseHold,
-	"max_body":       parseMaxBody,
-	"policy":         parsePolicy,
-	"pool":           parsePool,
-	"remote_key":     parseRemoteKeyInto,
-	"retries":        parseRetries,
-	"stall_timeout":  parseStallTimeout,
-	"storage":        parseStorage,
-	"transport":      parseTransport,
-	"upstream":       parseUpstreamWord,
+	"account":             parseAccountInto,
+	"expose_account":      parseExposeAccount,
+	"first_event_timeout": parseFirstEventTimeout,
+	"hold":                parseHold,
+	"max_body":            parseMaxBody,
+	"policy":              parsePolicy,
+	"pool":                parsePool,
+	"remote_key":          parseRemoteKeyInto,
+	"retries":             parseRetries,
+	"stall_timeout":       parseStallTimeout,
+	"storage":             parseStorage,
+	"transport":           parseTransport,
+	"upstream":            parseUpstreamWord,
 }
 
 var repeatable = map[string]bool{"account": true, "remote_key": true}
@@ -77,6 +78,7 @@ var repeatable = map[string]bool{"account": true, "remote_key": true}
 //		}
 //		max_body <size>
 //		stall_timeout <duration>
+//		first_event_timeout <duration>
 //		retries <n>
 //		expose_account
 //		transport <module> { ... }
@@ -220,6 +222,15 @@ func parseStallTimeout(h *Handler, d *caddyfile.Dispenser) error {
 		return err
 	}
 	h.StallTimeout, err = duration(d, "stall_timeout", arg)
+	return err
+}
+
+func parseFirstEventTimeout(h *Handler, d *caddyfile.Dispenser) error {
+	arg, err := oneArg(d, "first_event_timeout", "<duration>")
+	if err != nil {
+		return err
+	}
+	h.FirstEventTimeout, err = duration(d, "first_event_timeout", arg)
 	return err
 }
 

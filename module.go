@@ -31,6 +31,7 @@ const (
 	DefaultQueue        = 1000
 	DefaultMaxBody      = 32 << 20
 	DefaultStallTimeout = 2 * time.Minute
+	DefaultFirstEvent   = 10 * time.Second
 	DefaultRetries      = 3
 )
 
@@ -78,6 +79,11 @@ type Handler struct {
 	// transfer is aborted; also how long a streaming request waits for the answer's
 	// head. Default: 2m.
 	StallTimeout caddy.Duration `json:"stall_timeout,omitempty"`
+
+	// How long a stream's first event may take before its head goes to the client
+	// all the same, so that the client sees life. Until then an error that comes as
+	// the first event is a failure that another account may make good. Default: 10s.
+	FirstEventTimeout caddy.Duration `json:"first_event_timeout,omitempty"`
 
 	// How many times upstream is asked for one request at most when it fails.
 	// An account that says it is out does not count, since it is not asked again.
@@ -179,6 +185,9 @@ func (h *Handler) setDefaults() {
 	if h.StallTimeout == 0 {
 		h.StallTimeout = caddy.Duration(DefaultStallTimeout)
 	}
+	if h.FirstEventTimeout == 0 {
+		h.FirstEventTimeout = caddy.Duration(DefaultFirstEvent)
+	}
 	if h.Retries == 0 {
 		h.Retries = DefaultRetries
 	}
@@ -256,6 +265,9 @@ func (h *Handler) Validate() error {
 	}
 	if h.StallTimeout < 0 {
 		return fmt.Errorf("stall_timeout: must not be negative")
+	}
+	if h.FirstEventTimeout < 0 {
+		return fmt.Errorf("first_event_timeout: must not be negative")
 	}
 	if h.Hold.Queue < 0 {
 		return fmt.Errorf("hold: queue must not be negative")

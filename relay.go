@@ -16,10 +16,6 @@ import (
 // stream is far smaller.
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
-// slowFirstEvent is how long a stream's first event may take before its head is
-// sent all the same, so that the client sees that somebody is there.
-const slowFirstEvent = 10 * time.Second
-
 // maxPeek bounds how much of a stream is kept back until its first event is
 // complete.
 const maxPeek = 256 << 10
@@ -33,7 +29,7 @@ func (x *exchange) peek(a *attempt, answer *anthropic.Answer) {
 		return
 	}
 	first := sse.NewFirst(maxPeek)
-	slow := time.NewTimer(slowFirstEvent)
+	slow := time.NewTimer(time.Duration(x.h.FirstEventTimeout))
 	defer slow.Stop()
 	for {
 		chunk, err := x.readFirst(a, slow)

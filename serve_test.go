@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -414,5 +415,32 @@ func TestRefusalsDoNotUseUpTheTries(t *testing.T) {
 		b.fake.SetFault("b", fakeclaude.Fault{Name: fakeclaude.WindowWeek, Times: -1})
 		b.fake.SetFault("c", fakeclaude.Fault{Name: fakeclaude.Internal, Times: -1})
 		b.ask(hello).mustServe(t, "two are out and one fails")
+	}
+}
+
+// TestSlowFirstEvent: the client sees life in time, and an error that comes
+// after it as it came.
+func TestSlowFirstEvent(t *testing.T) {
+	b := newFour(t, "first_event_timeout 200ms\n")
+	for _, fault := range []string{fakeclaude.SlowFirst, fakeclaude.SlowFirstPings, fakeclaude.SlowFirstComments} {
+		b.fake.SetFault("*", fakeclaude.Fault{Name: fault, Delay: time.Second, Every: 100 * time.Millisecond})
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url+"/v1/messages", strings.NewReader(helloStream))
+		r.Header = http.Header{"X-Api-Key": {annKey}, "Anthropic-Version": {"2023-06-01"}, "Content-Type": {"application/json"}}
+		begun := time.Now()
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head := time.Since(begun)
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		whole := reply{status: resp.StatusCode, header: resp.Header, body: string(body), err: err}
+		whole.mustServe(t, fault)
+		if head > 700*time.Millisecond || time.Since(begun) < time.Second {
+			t.Errorf("%s: the head came after %v, the end after %v", fault, head, time.Since(begun))
+		}
+		if fault == fakeclaude.SlowFirstPings && !strings.Contains(whole.body, "event: ping") {
+			t.Errorf("%s: the pings are lost:\n%s", fault, whole.body)
+		}
 	}
 }

@@ -120,6 +120,17 @@ func (a *account) benchOf(family string, now time.Time) (b bench, benched bool) 
 	return b, benched
 }
 
+// heal shortens benches that were set in what is now the future: the clock went
+// back, and a length that was guessed or counted from then must not grow by it.
+func (a *account) heal(now time.Time) {
+	for scope, b := range a.benches {
+		if b.guessed() && now.Before(b.Since) {
+			b.Since, b.Until = now, now.Add(b.Until.Sub(b.Since))
+			a.benches[scope] = b
+		}
+	}
+}
+
 func (a *account) setBench(family string, b bench) {
 	if a.benches == nil {
 		a.benches = make(map[string]bench)

@@ -15,15 +15,16 @@ func TestGuessedBenchesGrow(t *testing.T) {
 	refused := func() *anthropic.Verdict {
 		return &anthropic.Verdict{Name: "key_refused", Scope: anthropic.ScopeAccount, Until: c.Now().Add(5 * time.Minute), Source: "default", Login: true}
 	}
-	for i, want := range []time.Duration{5, 10, 20, 40, 80, 80} {
+	for i, minutes := range []int{5, 10, 20, 40, 80, 80} {
+		want := time.Duration(minutes) * time.Minute
 		lease := pick(t, g, message(""))
 		lease.Report(refused(), nil)
 		lease.End(anthropic.Usage{})
 		_, no := g.Pick(message(""))
-		if got := no.Until.Sub(c.Now()); got != want*time.Minute {
-			t.Errorf("bench %d lasts %v, want %v", i, got, want*time.Minute)
+		if got := no.Until.Sub(c.Now()); got != want {
+			t.Errorf("bench %d lasts %v, want %v", i, got, want)
 		}
-		c.advance(want * time.Minute)
+		c.advance(want)
 	}
 }
 

@@ -46,6 +46,8 @@ type Lease struct {
 	req   Request
 	begun time.Time
 	ended bool
+	// brake is set when this request finds out whether an overload is over.
+	brake *brake
 }
 
 // Pick chooses an account for the request, or says why there is none.
@@ -60,7 +62,13 @@ func (g *Group) pick(req *Request, now time.Time) (*Lease, *Refusal) {
 	p := g.pool
 	family := req.family()
 	p.scratch, p.indices = p.scratch[:0], p.indices[:0]
+	if req.paid() {
+		if until, busy := p.braked(family, now); busy || !until.IsZero() {
+			return nil, g.brakeRefusal(req, family, until, busy, now)
+		}
+	}
 	for i, m := range g.members {
+		g.states[i].heal(now)
 		if g.closed(i, req, family, now) == nil {
 			p.scratch = append(p.scratch, candidate(m, g.states[i], family, now))
 			p.indices = append(p.indices, i)
@@ -79,7 +87,12 @@ func (g *Group) pick(req *Request, now time.Time) (*Lease, *Refusal) {
 	if id := sessionID(req.User, req.Session); id != "" && req.paid() && reason != ReasonPinned {
 		p.sessions.put(id, m.Key, now.Add(req.CacheLife))
 	}
-	return &Lease{Member: m, Reason: reason, group: g, state: state, req: *req, begun: now}, nil
+	lease := &Lease{Member: m, Reason: reason, group: g, state: state, req: *req, begun: now}
+	if b := p.brakes[family]; b != nil && b.strikes > 0 && req.paid() {
+		lease.brake = b
+		b.trying++
+	}
+	return lease, nil
 }
 
 // choose picks one of the candidates in p.scratch: the pinned account, the
@@ -182,6 +195,9 @@ func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
 	switch {
 	case v.Served():
 		l.state.clear(family, l.begun, now)
+		if l.req.paid() {
+			p.releaseBrake(family)
+		}
 		if id := sessionID(l.req.User, l.req.Session); id != "" && l.req.paid() && l.Reason != ReasonPinned {
 			p.sessions.put(id, l.Member.Key, now.Add(l.req.CacheLife))
 		}
@@ -192,6 +208,9 @@ func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
 		l.bench(wholeAccount, v, now)
 	case v.Scope == anthropic.ScopeFamily, v.Scope == anthropic.ScopeProvider:
 		l.bench(family, v, now)
+		if v.Scope == anthropic.ScopeProvider {
+			p.overloaded(family, l.Member.Key, len(l.group.members)-1, now)
+		}
 	}
 	p.dispatch(now)
 }
@@ -242,13 +261,21 @@ func (l *Lease) End(used anthropic.Usage) {
 	l.ended = true
 	now := p.now()
 	p.changes++
-	l.state.inFlight--
+	l.giveBack()
 	l.state.totals.Attempts++
 	if !used.IsZero() {
 		l.state.totals.Usage.Add(used)
 		l.state.local.add(used, now)
 	}
 	p.dispatch(now)
+}
+
+// giveBack undoes what a pick counted. mu must be held.
+func (l *Lease) giveBack() {
+	l.state.inFlight--
+	if l.brake != nil {
+		l.brake.trying--
+	}
 }
 
 // Revive ends every bench of the account that a login can end: its credential

@@ -59,6 +59,7 @@ type Pool struct {
 	sessions sessions
 	pin      string // Member.Name, empty for none
 	waiting  queue
+	brakes   map[string]*brake // by model family
 	recent   ring
 	people   map[string]*Totals
 	lastUsed string // Member.Name
@@ -77,6 +78,7 @@ func New(now func() time.Time, seed uint64) *Pool {
 		accounts: make(map[string]*account),
 		sessions: newSessions(maxSessions),
 		people:   make(map[string]*Totals),
+		brakes:   make(map[string]*brake),
 		started:  now(),
 	}
 }

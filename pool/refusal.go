@@ -23,6 +23,8 @@ const (
 	ClosedFull
 	// ClosedProbe: it had trouble, and one request is finding out whether it is over.
 	ClosedProbe
+	// ClosedBrake: the whole service is overloaded, and nobody is asked.
+	ClosedBrake
 )
 
 // Closure says why one account cannot serve a request.
@@ -97,6 +99,21 @@ func (g *Group) refusal(req *Request, family string, now time.Time) *Refusal {
 		r.Serving++
 		r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: *c})
 	}
+	return r
+}
+
+// brakeRefusal is the refusal while the service is overloaded.
+func (g *Group) brakeRefusal(req *Request, family string, until time.Time, busy bool, now time.Time) *Refusal {
+	r := g.refusal(req, family, now)
+	for i, m := range g.members {
+		if g.closed(i, req, family, now) == nil {
+			r.Allowed++
+			r.Serving++
+			r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: Closure{Kind: ClosedBrake, Until: until, Verdict: "overloaded", Reason: "overloaded"}})
+		}
+	}
+	// An account's own bench may end before the brake does: nobody is asked then.
+	r.Until, r.Busy = until, busy
 	return r
 }
 

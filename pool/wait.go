@@ -95,7 +95,7 @@ func (g *Group) leave(ctx context.Context, self *waiter, place *list.Element, si
 // release undoes a pick that was never used. mu must be held.
 func (l *Lease) release() {
 	l.ended = true
-	l.state.inFlight--
+	l.giveBack()
 }
 
 // arm wakes the line when the soonest bench that keeps this waiter out ends.
