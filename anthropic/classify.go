@@ -93,11 +93,15 @@ type Rule struct {
 	Text []string
 	// When asks for what the columns above cannot say; nil for nothing.
 	When func(*Answer, *refusal) bool
+	// If says in words what When asks for.
+	If string
 
 	Scope  Scope
 	Action Action
 	// Bench gives the end of the bench and its source; nil for no bench.
 	Bench func(*Answer, *refusal) (time.Time, string)
+	// Rest says in words how long the bench is.
+	Rest  string
 	Login bool
 	// Reason is what the verdict says in words.
 	Reason string
@@ -216,6 +220,8 @@ func untilReset(scoped bool) func(*Answer, *refusal) (time.Time, string) {
 		return untilStated(a)
 	}
 }
+
+func untilTold(a *Answer, _ *refusal) (time.Time, string) { return untilStated(a) }
 
 func untilStated(a *Answer) (time.Time, string) {
 	if a.Limits.RetryAfter > 0 {

@@ -171,6 +171,9 @@ func TestRulesAreNamed(t *testing.T) {
 		if r.Name == "" || r.Reason == "" {
 			t.Errorf("rule %d has no name or reason", i)
 		}
+		if (r.Bench == nil) != (r.Rest == "") || (r.When == nil) != (r.If == "") {
+			t.Errorf("rule %s does not say in words what it does", r.Name)
+		}
 		if r.Bench == nil && r.Scope == ScopeAccount && r.Action != Renew {
 			t.Errorf("rule %s blames the account and benches nobody", r.Name)
 		}

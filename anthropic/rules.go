@@ -14,24 +14,24 @@ var Rules = []Rule{
 	// Money. These come as 400 or 429 and are the account's all the same.
 	{
 		Name: "spend_limit", Code: "enforced_spend_limit_reached",
-		Scope: ScopeAccount, Action: Next, Bench: untilNextMonth,
+		Scope: ScopeAccount, Action: Next, Bench: untilNextMonth, Rest: "until the date in the text, else 00:00 UTC on the first of next month",
 		Reason: "spend limit reached",
 	},
 	{
 		Name: "spend_limit", Status: []int{400, 403, 429},
 		Text:  []string{"you have reached your api usage limits", "you have reached your specified api usage limits", "you have reached your specified workspace api usage limits"},
-		Scope: ScopeAccount, Action: Next, Bench: untilNextMonth,
+		Scope: ScopeAccount, Action: Next, Bench: untilNextMonth, Rest: "until the date in the text, else 00:00 UTC on the first of next month",
 		Reason: "spend limit reached",
 	},
 	{
 		Name: "no_credit", Status: []int{400, 402, 403, 429},
 		Text:  []string{"credit balance is too low"},
-		Scope: ScopeAccount, Action: Next, Bench: after(10 * time.Minute),
+		Scope: ScopeAccount, Action: Next, Bench: after(10 * time.Minute), Rest: "10 min, doubled each time up to 160 min, or `retry-after`",
 		Reason: "out of credit",
 	},
 	{
 		Name: "no_credit", Status: []int{402}, Type: "billing_error", OrType: true,
-		Scope: ScopeAccount, Action: Next, Bench: after(10 * time.Minute),
+		Scope: ScopeAccount, Action: Next, Bench: after(10 * time.Minute), Rest: "10 min, doubled each time up to 160 min, or `retry-after`",
 		Reason: "billing refused",
 	},
 
@@ -53,25 +53,25 @@ var Rules = []Rule{
 	{
 		Name: "organization_disabled", Status: []int{400, 401, 403},
 		Text:  []string{"organization has been disabled"},
-		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Login: true,
+		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Rest: "1 h, doubled each time up to 16 h; a new login ends it", Login: true,
 		Reason: "the organization is disabled",
 	},
 	{
 		Name: "oauth_not_allowed", Status: []int{401, 403},
 		Text:  []string{"oauth authentication is currently not allowed for this organization", "oauth_org_not_allowed"},
-		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Login: true,
+		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Rest: "1 h, doubled each time up to 16 h; a new login ends it", Login: true,
 		Reason: "the organization does not allow this login",
 	},
 	{
 		Name: "revoked", Status: []int{401, 403},
 		Text:  []string{"has been revoked"},
-		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Login: true,
+		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Rest: "1 h, doubled each time up to 16 h; a new login ends it", Login: true,
 		Reason: "the login was revoked",
 	},
 	{
 		Name: "scope", Status: []int{403},
 		Text:  []string{"scope requirement", "oauth_scope_insufficient", "any_of(user:inference"},
-		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Login: true,
+		Scope: ScopeAccount, Action: Next, Bench: after(time.Hour), Rest: "1 h, doubled each time up to 16 h; a new login ends it", Login: true,
 		Reason: "the login may not do this",
 	},
 
@@ -85,55 +85,56 @@ var Rules = []Rule{
 	{
 		Name: "token", Status: []int{401},
 		When:  func(a *Answer, _ *refusal) bool { return a.Refreshable },
+		If:    "the token can be refreshed",
 		Scope: ScopeAccount, Action: Renew,
 		Reason: "the access token is no longer good",
 	},
 	{
 		Name: "key_refused", Status: []int{401},
-		Scope: ScopeAccount, Action: Next, Bench: after(5 * time.Minute), Login: true,
+		Scope: ScopeAccount, Action: Next, Bench: after(5 * time.Minute), Rest: "5 min, doubled each time up to 80 min; a new key or login ends it", Login: true,
 		Reason: "upstream refuses the credential",
 	},
 	{
-		Name: "edge_refused", Status: []int{403}, When: fromEdge,
+		Name: "edge_refused", Status: []int{403}, When: fromEdge, If: "HTML or error 1010: from the edge",
 		Scope: ScopeUpstream, Action: NextOnce,
 		Reason: "upstream's edge refused the request",
 	},
 	{
 		Name: "permission", Status: []int{403},
-		Scope: ScopeFamily, Action: Next, Bench: after(time.Minute),
+		Scope: ScopeFamily, Action: Next, Bench: after(time.Minute), Rest: "1 min for the model family",
 		Reason: "the account lacks permission",
 	},
 
 	// Limits.
 	{
-		Name: "fast_mode", Status: []int{429}, When: fastSpent,
+		Name: "fast_mode", Status: []int{429}, When: fastSpent, If: "fast mode asked and its limits told",
 		Scope: ScopeFeature, Action: NextOrRelay,
 		Reason: "fast mode is used up",
 	},
 	{
-		Name: nameAccountWindow, Status: []int{429}, When: accountWindowSpent,
-		Scope: ScopeAccount, Action: Next, Bench: untilReset(false),
+		Name: nameAccountWindow, Status: []int{429}, When: accountWindowSpent, If: "`5h` or `7d` rejected",
+		Scope: ScopeAccount, Action: Next, Bench: untilReset(false), Rest: "until the latest reset among the rejected windows",
 		Reason: "usage window spent",
 	},
 	{
-		Name: nameModelWindow, Status: []int{429}, When: modelWindowSpent,
-		Scope: ScopeFamily, Action: Next, Bench: untilReset(true),
+		Name: nameModelWindow, Status: []int{429}, When: modelWindowSpent, If: "a model window such as `7d_opus` rejected",
+		Scope: ScopeFamily, Action: Next, Bench: untilReset(true), Rest: "until the latest reset among the rejected model windows",
 		Reason: "the model family's usage window is spent",
 	},
 	{
-		Name: nameAccountWindow, Status: []int{429}, When: unifiedRejected,
+		Name: nameAccountWindow, Status: []int{429}, When: unifiedRejected, If: "unified status rejected, no window named",
 		Scope: ScopeAccount, Action: Next,
-		Bench:  func(a *Answer, _ *refusal) (time.Time, string) { return untilStated(a) },
+		Bench: untilTold, Rest: "`retry-after`, else until the reset",
 		Reason: "usage window spent",
 	},
 	{
-		Name: nameAccountWindow, Status: []int{429}, When: bucketEmpty,
-		Scope: ScopeFamily, Action: Next, Bench: untilRefill,
+		Name: nameAccountWindow, Status: []int{429}, When: bucketEmpty, If: "a classic limit with nothing remaining",
+		Scope: ScopeFamily, Action: Next, Bench: untilRefill, Rest: "`retry-after`, else until the reset, for the model family",
 		Reason: "rate limit used up",
 	},
 	{
-		Name: "burst", Status: []int{429}, When: hasRetryAfter,
-		Scope: ScopeAccount, Action: Next, Bench: untilRetryAfter,
+		Name: "burst", Status: []int{429}, When: hasRetryAfter, If: "with `retry-after`, windows open",
+		Scope: ScopeAccount, Action: Next, Bench: untilRetryAfter, Rest: "`retry-after`",
 		Reason: "too many requests at once",
 	},
 	{
@@ -145,7 +146,7 @@ var Rules = []Rule{
 	// The service.
 	{
 		Name: "overloaded", Status: []int{529}, Type: "overloaded_error", OrType: true,
-		Scope: ScopeProvider, Action: Again, Bench: after(4 * time.Second),
+		Scope: ScopeProvider, Action: Again, Bench: after(4 * time.Second), Rest: "4 s for the model family; a brake for all when accounts agree",
 		Reason: "upstream is overloaded",
 	},
 }
