@@ -138,8 +138,9 @@ check_build() {
 }
 
 sdks() {
-	caddy=$PWD/caddy demo=$PWD/bin/caddy-demo
-	(cd integration/gosdk && SHUNT_CADDY=$caddy SHUNT_DEMO=$demo go test -count=1 -timeout 15m ./...)
+	caddy=$PWD/caddy out=$PWD/bin/sdks.log
+	(cd integration/gosdk && go vet ./... && SHUNT_CADDY=$caddy SHUNT_DEMO=$PWD/../../bin/caddy-demo go test -count=1 -v -timeout 15m ./... >"$out" 2>&1) || { cat "$out"; return 1; }
+	grep -E '^(gosdk|tssdk): [1-9][0-9]* calls through the pool' "$out" || { cat "$out"; return 1; }
 }
 
 check_go

@@ -16,7 +16,8 @@ type Error struct {
 	Type string
 	// Message is for the person: Claude Code prints it.
 	Message string
-	// RequestID is shown in the body, as upstream does.
+	// RequestID is told in the body and as request-id, as upstream does: SDKs show
+	// it with the error.
 	RequestID string
 	// RetryAfter is told in whole seconds, rounded up, when it is positive.
 	RetryAfter time.Duration
@@ -58,6 +59,9 @@ func (e *Error) Write(w http.ResponseWriter) {
 		h[name] = values
 	}
 	h.Set("Content-Type", "application/json")
+	if e.RequestID != "" {
+		h.Set("Request-Id", e.RequestID)
+	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
 	}

@@ -175,7 +175,7 @@ func TestErrorEnvelope(t *testing.T) {
 	e := &Error{Status: 429, Message: `say "no"`, RequestID: "r", RetryAfter: 1500 * time.Millisecond, NoRetry: true}
 	w := newRecorder()
 	e.Write(w)
-	if w.status != 429 || w.header.Get("Retry-After") != "2" || w.header.Get("X-Should-Retry") != "false" {
+	if w.status != 429 || w.header.Get("Retry-After") != "2" || w.header.Get("X-Should-Retry") != "false" || w.header.Get("Request-Id") != "r" {
 		t.Errorf("answered %d %v", w.status, w.header)
 	}
 	if want := `{"type":"error","error":{"type":"rate_limit_error","message":"say \"no\""},"request_id":"r"}`; w.body.String() != want {

@@ -6,5 +6,8 @@
 // SHUNT_CADDY names the Caddy binary. From this folder:
 //
 //	go build -C ../.. -tags nobadger,nomysql,nopgx -o /tmp/shunt-caddy ./cmd/caddy
-//	SHUNT_CADDY=/tmp/shunt-caddy go test ./...
+//	SHUNT_CADDY=/tmp/shunt-caddy go test -v ./...
+//
+// The last lines say how many calls each SDK made through the pool; go test shows
+// them with -v only.
 package gosdk

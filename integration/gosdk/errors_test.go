@@ -54,8 +54,8 @@ func envelopeOf(t *testing.T, e *anthropic.Error) envelope {
 func mustBeOurs(t *testing.T, e *anthropic.Error) {
 	t.Helper()
 	id := e.Response.Header.Get("X-Shunt-Request-Id")
-	if body := envelopeOf(t, e); !strings.HasPrefix(id, "shunt_") || body.RequestID != id {
-		t.Errorf("the request is %q in the header and %q in the body", id, body.RequestID)
+	if body := envelopeOf(t, e); !strings.HasPrefix(id, "shunt_") || body.RequestID != id || e.RequestID != id {
+		t.Errorf("the request is %q in the headers, %q for the SDK and %q in the body", id, e.RequestID, body.RequestID)
 	}
 }
 
@@ -261,7 +261,7 @@ func TestAllAccountsFail(t *testing.T) {
 				if e.StatusCode != test.status || e.Type() != test.kind || !strings.Contains(envelopeOf(t, e).Error.Message, test.says) {
 					t.Errorf("got %v", e)
 				}
-				if !test.relayed && e.RequestID == "" {
+				if !test.relayed && strings.HasPrefix(e.RequestID, "shunt_") {
 					mustBeOurs(t, e)
 				} else if id := p.last(t).ID; e.RequestID != id || e.Response.Header.Get("X-Shunt-Request-Id") == "" {
 					t.Errorf("the request id is %q, upstream's %q", e.RequestID, id)

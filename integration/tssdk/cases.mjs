@@ -315,6 +315,7 @@ export function define(major, Anthropic, version) {
         const id = error.headers.get('x-shunt-request-id');
         assert.match(id, /^shunt_/);
         assert.equal(error.error.request_id, id);
+        assert.equal(error.requestID, id);
       }
 
       /** One call of each kind. */
@@ -400,7 +401,7 @@ export function define(major, Anthropic, version) {
             assert.equal(error.type, type);
             assert.match(error.message, says);
             mustCount(tries, want);
-            if (!relayed && !error.requestID) {
+            if (!relayed && error.requestID?.startsWith('shunt_')) {
               mustBeOurs(error);
             } else {
               assert.equal(error.requestID, (await pool.log()).at(-1).request_id);
