@@ -188,8 +188,13 @@ func TestBrokenStreamsAreAborted(t *testing.T) {
 			if !strings.Contains(r.body, "message_start") {
 				t.Error("what came before the break was not delivered")
 			}
+			b.mustBeIdle()
 			v := b.h.group.View()
-			if len(v.Recent) != 1 || v.Recent[0].Verdict == "served" || v.Recent[0].Usage.InputTokens == 0 {
+			want := "cut"
+			if fault == fakeclaude.StallAfterText {
+				want = "stalled"
+			}
+			if len(v.Recent) != 1 || v.Recent[0].Verdict != want || v.Recent[0].Usage.InputTokens == 0 {
 				t.Errorf("recorded as %+v", v.Recent)
 			}
 		})
