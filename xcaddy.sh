@@ -93,10 +93,33 @@ need() {
 	fail "the tests need $1, which is not installed and could not be installed here (it takes root and apt-get). Install $2 and run this again."
 }
 
+node_major() { node --version 2>/dev/null | sed 's/^v//; s/\..*//'; }
+
+# need_node makes sure of a Node that the TypeScript SDK works with. Debian's may
+# be older: then one comes from the npm registry, into bin/node.
+need_node() {
+	wanted=20 package_version=22.23.3
+	case "$(uname -m)" in
+	x86_64) arch=x64 ;;
+	aarch64 | arm64) arch=arm64 ;;
+	*) arch=unknown ;;
+	esac
+	package=node-$(uname -s | tr '[:upper:]' '[:lower:]')-$arch
+	[ -d "bin/node/node_modules/$package/bin" ] && PATH="$PWD/bin/node/node_modules/$package/bin:$PATH"
+	major=$(node_major)
+	[ "${major:-0}" -ge $wanted ] && return
+	say "Installing Node $package_version into bin/node: the tests need $wanted or newer, and this is ${major:-none}"
+	mkdir -p bin/node
+	npm install --prefix bin/node --ignore-scripts --no-save --no-audit --no-fund --silent "$package@$package_version" || true
+	PATH="$PWD/bin/node/node_modules/$package/bin:$PATH"
+	major=$(node_major)
+	[ "${major:-0}" -ge $wanted ] || fail "the tests need Node $wanted or newer, and it could not be installed here. Install it and run this again."
+}
+
 test_all() {
 	need gcc gcc    # for the race detector
-	need node nodejs
 	need npm npm
+	need_node
 	say "Formatting"
 	unformatted=$(gofmt -l $(git ls-files '*.go' 2>/dev/null || find . -name '*.go'))
 	[ -z "$unformatted" ] || fail "gofmt would change: $unformatted"
