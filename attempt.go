@@ -192,7 +192,7 @@ func (x *exchange) upstreamRequest(ctx context.Context, acct *account, cred cred
 		Proto:      "HTTP/1.1",
 		ProtoMajor: 1, ProtoMinor: 1,
 	}
-	if x.endpoint != anthropic.EndpointModels {
+	if x.r.Method == http.MethodPost {
 		req.ContentLength = int64(len(x.body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.body)), nil }
 		req.Body, _ = req.GetBody()

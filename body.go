@@ -39,8 +39,10 @@ func newUpstreamBody(resp *http.Response, stall time.Duration, cancel context.Ca
 	switch encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
 		// Some edges compress and do not say so. An event stream and JSON never begin
-		// with gzip's magic number.
-		b.reader = &sniffReader{source: watched, owner: b}
+		// with gzip's magic number; a file that somebody stored may.
+		if isEventStream(resp.Header) || strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+			b.reader = &sniffReader{source: watched, owner: b}
+		}
 	case "gzip":
 		b.reader, b.decoded = &gzipReader{source: watched}, true
 	case "zstd":

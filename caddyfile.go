@@ -41,6 +41,7 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"policy":              parsePolicy,
 	"pool":                parsePool,
 	"remote_key":          parseRemoteKeyInto,
+	"resource_account":    parseResourceAccount,
 	"retries":             parseRetries,
 	"stall_timeout":       parseStallTimeout,
 	"storage":             parseStorage,
@@ -80,6 +81,7 @@ var repeatable = map[string]bool{"account": true, "remote_key": true}
 //		stall_timeout <duration>
 //		first_event_timeout <duration>
 //		retries <n>
+//		resource_account <name>
 //		expose_account
 //		transport <module> { ... }
 //		storage <module> { ... }
@@ -97,6 +99,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if len(h.Accounts) == 0 {
 		return d.Err("shunt: no account; expected at least one account <name> { ... }")
+	}
+	if h.ResourceAccount != "" && !h.hasAccount(h.ResourceAccount) {
+		return d.Errf("resource_account: there is no account %q", h.ResourceAccount)
 	}
 	return nil
 }
@@ -236,6 +241,11 @@ func parseFirstEventTimeout(h *Handler, d *caddyfile.Dispenser) error {
 
 func parseRetries(h *Handler, d *caddyfile.Dispenser) (err error) {
 	h.Retries, err = number(d, "retries", 1)
+	return err
+}
+
+func parseResourceAccount(h *Handler, d *caddyfile.Dispenser) (err error) {
+	h.ResourceAccount, err = oneArg(d, "resource_account", "<account>")
 	return err
 }
 

@@ -139,7 +139,7 @@ func takes(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 		}
 	}
 	w.Header().Set("Allow", strings.Join(methods, ", "))
-	(&anthropic.Error{Status: http.StatusMethodNotAllowed, Message: "this endpoint takes " + methods[0] + " only"}).Write(w)
+	(&anthropic.Error{Status: http.StatusMethodNotAllowed, Message: "this endpoint takes " + strings.Join(methods, ", ") + " only"}).Write(w)
 	return false
 }
 

@@ -19,7 +19,7 @@ const longestWait = 59 * time.Second
 // when, in a form that clients understand.
 func refusalError(refused *pool.Refusal, now time.Time) *anthropic.Error {
 	words := refused.Words(now)
-	if refused.Serving == 0 {
+	if refused.Serving == 0 || refused.Unknown != "" || refused.Unlisted || refused.Apart {
 		return &anthropic.Error{Status: http.StatusBadRequest, Message: words, NoRetry: true}
 	}
 	reopens := refused.Reopens()

@@ -37,8 +37,8 @@ const (
 
 // Handler serves a pool of Anthropic accounts as one endpoint.
 //
-// It answers POST /v1/messages, POST /v1/messages/count_tokens and GET
-// /v1/models[/{id}] from the pool, and GET /health, GET /status and POST /use
+// It answers /v1/messages, /v1/messages/count_tokens, /v1/models, /v1/files and
+// /v1/messages/batches from the pool, and GET /health, GET /status and POST /use
 // itself; every other request goes to the next handler.
 //
 // These placeholders are set on each request that the pool serves:
@@ -89,6 +89,11 @@ type Handler struct {
 	// An account that says it is out does not count, since it is not asked again.
 	// Default: 3.
 	Retries int `json:"retries,omitempty"`
+
+	// The account where files, batches and containers are looked for of which this
+	// pool does not know who holds them, and where new ones are made. Default: what
+	// was made through the pool is remembered, and anything else is refused.
+	ResourceAccount string `json:"resource_account,omitempty"`
 
 	// Show the account that answered to everybody, in X-Shunt-Account. By default
 	// only people whose key is marked admin see it.
@@ -272,7 +277,19 @@ func (h *Handler) Validate() error {
 	if h.Hold.Queue < 0 {
 		return fmt.Errorf("hold: queue must not be negative")
 	}
+	if h.ResourceAccount != "" && !h.hasAccount(h.ResourceAccount) {
+		return fmt.Errorf("resource_account: there is no account %q", h.ResourceAccount)
+	}
 	return validPoolName(h.Pool)
+}
+
+func (h *Handler) hasAccount(name string) bool {
+	for _, a := range h.Accounts {
+		if a.Name == name {
+			return true
+		}
+	}
+	return false
 }
 
 // Cleanup gives back the references that Provision took. Requests of this

@@ -1,6 +1,7 @@
 package shunt
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/pool"
 	"github.com/caddy-shunt/caddy-shunt/sse"
 )
 
@@ -133,7 +135,7 @@ func (x *exchange) relay(a *attempt) error {
 
 func (x *exchange) newTap(a *attempt) *sse.Tap {
 	switch {
-	case !a.verdict.Served() || x.endpoint != anthropic.EndpointMessages || a.body.opaque:
+	case !a.verdict.Served() || x.endpoint != anthropic.EndpointMessages && !x.making() || a.body.opaque:
 		return nil
 	case isEventStream(a.resp.Header):
 		return sse.NewStreamTap()
@@ -151,13 +153,20 @@ func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 	control := http.NewResponseController(x.w)
 	write := func(p []byte) error {
 		x.commit(a)
+		// What the client may name in its very next request is remembered before it
+		// can know of it.
+		early := tap != nil && (x.making() || bytes.Contains(p, containerKey))
+		if early {
+			_, _ = tap.Write(p)
+			x.remember(a, tap)
+		}
 		if _, err := x.w.Write(p); err != nil {
 			return downstreamError{err}
 		}
 		if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return downstreamError{err}
 		}
-		if tap != nil {
+		if tap != nil && !early {
 			_, _ = tap.Write(p)
 		}
 		return nil
@@ -199,6 +208,19 @@ func (x *exchange) settle(tap *sse.Tap, err error) anthropic.Usage {
 	}
 	x.result.usage = usage
 	return usage
+}
+
+var containerKey = []byte(`"container"`)
+
+// remember takes note of what the answer made that only its account has.
+func (x *exchange) remember(a *attempt, tap *sse.Tap) {
+	seen := tap.Result()
+	if anthropic.ValidID(seen.Container) {
+		a.lease.Hold(seen.Container, pool.ContainerLife)
+	}
+	if x.making() && anthropic.ValidID(seen.ID) {
+		a.lease.Hold(seen.ID, pool.ResourceLife)
+	}
 }
 
 // end decides how the transfer ends: cleanly only when the answer was complete.

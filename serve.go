@@ -19,18 +19,16 @@ import (
 // ServeHTTP serves the pool's endpoints and shunt's own, and leaves everything
 // else to next.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	endpoint := anthropic.EndpointOf(r.URL.Path)
-	if endpoint == anthropic.EndpointNone {
+	route := anthropic.RouteOf(r.URL.Path)
+	if route.Endpoint == anthropic.EndpointNone {
 		if own, ok := ownEndpoints[r.URL.Path]; ok {
 			return own(h, w, r)
 		}
 		return passOn(w, r, next)
 	}
-	x := &exchange{h: h, w: w, r: r, endpoint: endpoint, started: time.Now(), id: "shunt_" + strings.ReplaceAll(uuid.NewString(), "-", "")}
+	x := &exchange{h: h, w: w, r: r, route: route, endpoint: route.Endpoint, started: time.Now(), id: "shunt_" + strings.ReplaceAll(uuid.NewString(), "-", "")}
 	w.Header().Set("X-Shunt-Request-Id", x.id)
-	if r.Method != endpoint.Method() {
-		w.Header().Set("Allow", endpoint.Method())
-		(&anthropic.Error{Status: http.StatusMethodNotAllowed, Message: "this endpoint takes " + endpoint.Method() + " only", RequestID: x.id}).Write(w)
+	if !takes(w, r, route.Methods...) {
 		return nil
 	}
 	who, refusal := h.authenticate(r)
@@ -84,6 +82,7 @@ type exchange struct {
 	r        *http.Request
 	id       string
 	who      person
+	route    anthropic.Route
 	endpoint anthropic.Endpoint
 	started  time.Time
 
@@ -110,6 +109,10 @@ type result struct {
 	firstByte time.Duration
 }
 
+// boundThinkingLife is how long a conversation stays with the account that alone
+// can read its thinking.
+const boundThinkingLife = 24 * time.Hour
+
 // statusClientGone is the status that is logged when the client left before the
 // answer (nginx's convention, and Caddy's).
 const statusClientGone = 499
@@ -128,13 +131,22 @@ func (x *exchange) serve() error {
 	x.facts = anthropic.ReadFacts(x.endpoint, x.r.Header, x.body)
 	x.want = pool.Request{
 		User: x.who.name, Session: x.facts.Session, Model: x.facts.Model, Endpoint: x.endpoint, CacheLife: x.facts.CacheLife,
+		Refs: x.facts.Refs, Home: x.h.ResourceAccount,
+	}
+	if x.route.Ref != "" {
+		x.want.Refs = append(x.want.Refs, x.route.Ref)
+	}
+	x.want.List = x.endpoint.Holds() && x.r.Method == http.MethodGet && x.route.Ref == ""
+	if x.facts.BoundThinking {
+		// Moving would lose the conversation's thinking, so cold is no reason to move.
+		x.want.CacheLife = max(x.want.CacheLife, boundThinkingLife)
 	}
 	return x.loop()
 }
 
 // readBody reads the whole body, which must be kept to be sent again.
 func (x *exchange) readBody() *anthropic.Error {
-	if x.endpoint == anthropic.EndpointModels {
+	if x.r.Method != http.MethodPost {
 		return nil
 	}
 	limit := x.h.MaxBody
@@ -250,12 +262,20 @@ func (x *exchange) mayGoOn(a *attempt) bool {
 	case anthropic.Next, anthropic.NextOrRelay, anthropic.Renew:
 		return true
 	default:
+		if x.making() {
+			return false // it may have been made all the same: twice costs more than an error
+		}
 		if x.hopped || x.failures >= x.h.Retries {
 			return false
 		}
 		x.hopped = true
 		return true
 	}
+}
+
+// making reports whether the request makes a file or a batch.
+func (x *exchange) making() bool {
+	return x.endpoint.Holds() && x.r.Method == http.MethodPost && x.route.Ref == ""
 }
 
 // mayWaitAgain reports whether the accounts that this request has been to will be

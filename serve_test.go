@@ -131,7 +131,7 @@ func TestOtherEndpoints(t *testing.T) {
 	if r := b.do(http.MethodGet, "/v1/messages", ""); r.status != 405 || r.header.Get("Allow") != "POST" || !strings.Contains(r.body, `"type":"error"`) {
 		t.Errorf("GET /v1/messages: %d %s", r.status, r.body)
 	}
-	for _, path := range []string{"/v1/files", "/api/hello", "/", "/v1/messages/"} {
+	for _, path := range []string{"/v1/skills", "/api/hello", "/", "/v1/messages/"} {
 		if r := b.do(http.MethodGet, path, ""); r.status != 404 || !strings.Contains(r.body, "not_found_error") {
 			t.Errorf("%s: %d %s", path, r.status, r.body)
 		}

@@ -3,6 +3,7 @@ package anthropic
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,57 +12,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/tidwall/gjson"
 )
-
-// Endpoint is one of the API's endpoints that a pool can serve.
-type Endpoint uint8
-
-// The endpoints.
-const (
-	EndpointNone Endpoint = iota
-	EndpointMessages
-	EndpointCountTokens
-	EndpointModels
-)
-
-// String names the endpoint for logs and metric labels.
-func (e Endpoint) String() string {
-	switch e {
-	case EndpointMessages:
-		return "messages"
-	case EndpointCountTokens:
-		return "count_tokens"
-	case EndpointModels:
-		return "models"
-	default:
-		return "none"
-	}
-}
-
-// EndpointOf tells which endpoint a path names, [EndpointNone] when the pool
-// serves no such path. The query plays no part: clients post
-// /v1/messages?beta=true.
-func EndpointOf(path string) Endpoint {
-	switch path {
-	case "/v1/messages":
-		return EndpointMessages
-	case "/v1/messages/count_tokens":
-		return EndpointCountTokens
-	case "/v1/models":
-		return EndpointModels
-	}
-	if id, ok := strings.CutPrefix(path, "/v1/models/"); ok && id != "" && !strings.Contains(id, "/") {
-		return EndpointModels
-	}
-	return EndpointNone
-}
-
-// Method is the one method the endpoint takes.
-func (e Endpoint) Method() string {
-	if e == EndpointModels {
-		return http.MethodGet
-	}
-	return http.MethodPost
-}
 
 // How long a prompt cache lives after its last use (prompt caching guide).
 const (
@@ -87,6 +37,12 @@ type Facts struct {
 	Fast bool
 	// Patience is how long the client will wait for the answer, 0 if it did not say.
 	Patience time.Duration
+	// Refs are the ids of files and of the container that the body names: they
+	// exist in one account only. At most 32.
+	Refs []string
+	// BoundThinking is true when the conversation may hold thinking that only the
+	// account which made it can read; elsewhere it is dropped without a word.
+	BoundThinking bool
 	// Size is the length of the body in bytes.
 	Size int
 }
@@ -105,6 +61,8 @@ func ReadFacts(endpoint Endpoint, header http.Header, body []byte) Facts {
 	if asksLongCache(body) {
 		f.CacheLife = CacheLifeLong
 	}
+	f.BoundThinking = b.thinking && bindsThinking(f.Model)
+	f.Refs = readRefs(body, b.container)
 	f.Session = sessionKey(header, &b)
 	return f
 }
@@ -112,7 +70,8 @@ func ReadFacts(endpoint Endpoint, header http.Header, body []byte) Facts {
 // bodyFacts are views into the body: nothing is copied and messages is not decoded.
 type bodyFacts struct {
 	model, userID           string
-	stream, fast            bool
+	container               string
+	stream, fast, thinking  bool
 	system, tools, messages gjson.Result
 }
 
@@ -131,6 +90,12 @@ func readBody(body []byte) bodyFacts {
 			b.stream = value.Type == gjson.True
 		case "speed":
 			b.fast = value.Str == "fast"
+		case "thinking":
+			b.thinking = value.IsObject() && value.Get("type").Str != "disabled"
+		case "container":
+			if b.container = value.Str; value.IsObject() {
+				b.container = value.Get("id").Str
+			}
 		case "metadata":
 			b.userID = value.Get("user_id").Str
 		case "system":
@@ -159,6 +124,45 @@ func asksLongCache(body []byte) bool {
 			return true
 		}
 	}
+}
+
+// thinkingBinders are the models whose thinking blocks work only in the account
+// that made them (preserved thinking guide).
+var thinkingBinders = []string{"claude-sonnet-5-5", "claude-haiku-5-5"}
+
+func bindsThinking(model string) bool {
+	for _, prefix := range thinkingBinders {
+		if strings.HasPrefix(model, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxRefs bounds how many ids of one body are looked at.
+const maxRefs = 32
+
+// readRefs finds the values of "file_id" wherever they stand, and the container.
+// A hit inside a text that quotes JSON is escaped there, so it is none.
+func readRefs(body []byte, container string) (refs []string) {
+	if container != "" && ValidID(container) {
+		refs = append(refs, strings.Clone(container))
+	}
+	for rest := body; len(refs) < maxRefs; {
+		i := bytes.Index(rest, []byte(`"file_id"`))
+		if i < 0 {
+			break
+		}
+		rest = rest[i+len(`"file_id"`):]
+		v := bytes.TrimLeft(rest[:min(len(rest), maxID+16)], " \t\r\n:")
+		if len(v) == 0 || v[0] != '"' {
+			continue
+		}
+		if end := bytes.IndexByte(v[1:], '"'); end > 0 && ValidID(string(v[1:1+end])) && !slices.Contains(refs, string(v[1:1+end])) {
+			refs = append(refs, string(v[1:1+end]))
+		}
+	}
+	return refs
 }
 
 // maxSession bounds what a client can make us remember as a session's name.

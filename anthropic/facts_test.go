@@ -69,14 +69,45 @@ func TestReadFacts(t *testing.T) {
 	}
 }
 
-func TestEndpointOf(t *testing.T) {
-	for path, want := range map[string]Endpoint{
-		"/v1/messages": EndpointMessages, "/v1/messages/count_tokens": EndpointCountTokens, "/v1/models": EndpointModels,
-		"/v1/models/claude-opus-5": EndpointModels, "/v1/models/": EndpointNone, "/v1/models/a/b": EndpointNone,
-		"/v1/messages/": EndpointNone, "//v1/messages": EndpointNone, "/v1/messages/batches": EndpointNone, "/": EndpointNone,
+func TestRouteOf(t *testing.T) {
+	for path, want := range map[string]Route{
+		"/v1/messages": {Endpoint: EndpointMessages}, "/v1/messages/count_tokens": {Endpoint: EndpointCountTokens}, "/v1/models": {Endpoint: EndpointModels},
+		"/v1/models/claude-opus-5": {Endpoint: EndpointModels}, "/v1/files": {Endpoint: EndpointFiles}, "/v1/files/file_1": {Endpoint: EndpointFiles, Ref: "file_1"},
+		"/v1/files/file_1/content": {Endpoint: EndpointFiles, Ref: "file_1"}, "/v1/messages/batches": {Endpoint: EndpointBatches},
+		"/v1/messages/batches/b1": {Endpoint: EndpointBatches, Ref: "b1"}, "/v1/messages/batches/b1/cancel": {Endpoint: EndpointBatches, Ref: "b1"},
+		"/v1/messages/batches/b1/results": {Endpoint: EndpointBatches, Ref: "b1"},
+		"/v1/models/":                     {}, "/v1/models/a/b": {}, "/v1/messages/": {}, "//v1/messages": {}, "/": {}, "/v1/files/../messages": {}, "/v1/files/..": {}, "/v1/files/a b": {},
+		"/v1/files/file_1/contents": {}, "/v1/messages/batches/b1/other": {}, "/v1/files//content": {},
 	} {
-		if got := EndpointOf(path); got != want {
-			t.Errorf("%s is %v, want %v", path, got, want)
+		got := RouteOf(path)
+		if got.Endpoint != want.Endpoint || got.Ref != want.Ref || (got.Endpoint != EndpointNone) != (len(got.Methods) > 0) {
+			t.Errorf("%s is %+v, want %+v", path, got, want)
+		}
+	}
+}
+
+func TestRefs(t *testing.T) {
+	quoted := `{"messages":[{"role":"user","content":"say {\"file_id\":\"file_quoted\"}"}]}`
+	for body, want := range map[string][]string{
+		`{"container":"container_1","messages":[{"content":[{"source":{"type":"file","file_id": "file_1"}},{"source":{"file_id":"file_2"}},{"source":{"file_id":"file_1"}}]}]}`: {"container_1", "file_1", "file_2"},
+		`{"container":{"id":"container_2","skills":[]}}`: {"container_2"},
+		`{"file_id":5,"x":{"file_id":""}}`:               nil,
+		`{"file_id":"a/../b"}`:                           nil,
+		quoted:                                           nil,
+	} {
+		if got := ReadFacts(EndpointMessages, nil, []byte(body)).Refs; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s names %v, want %v", body, got, want)
+		}
+	}
+}
+
+func TestBoundThinking(t *testing.T) {
+	for body, want := range map[string]bool{
+		`{"model":"claude-sonnet-5-5","thinking":{"type":"adaptive"}}`: true, `{"model":"claude-haiku-5-5-20261007","thinking":{"type":"enabled"}}`: true,
+		`{"model":"claude-sonnet-5-5","thinking":{"type":"disabled"}}`: false, `{"model":"claude-sonnet-5-5"}`: false, `{"model":"claude-opus-5-5","thinking":{"type":"adaptive"}}`: false,
+	} {
+		if got := ReadFacts(EndpointMessages, nil, []byte(body)).BoundThinking; got != want {
+			t.Errorf("%s: %v", body, got)
 		}
 	}
 }

@@ -17,6 +17,12 @@ type Request struct {
 	Endpoint anthropic.Endpoint
 	// CacheLife is how long the account's prompt cache stays warm after this request.
 	CacheLife time.Duration
+	// Refs are the ids of things that the request names and one account holds.
+	Refs []string
+	// List is true when the request lists such things.
+	List bool
+	// Home is the account (Member.Name) where things of unknown place are looked for.
+	Home string
 	// Tried are the accounts (Member.Key) that this request has been to.
 	Tried []string
 }
@@ -62,20 +68,24 @@ func (g *Group) pick(req *Request, now time.Time) (*Lease, *Refusal) {
 	p := g.pool
 	family := req.family()
 	p.scratch, p.indices = p.scratch[:0], p.indices[:0]
+	only, refused := g.boundTo(req, now)
+	if refused != nil {
+		return nil, refused
+	}
 	if req.paid() {
 		if until, busy := p.braked(family, now); busy || !until.IsZero() {
-			return nil, g.brakeRefusal(req, family, until, busy, now)
+			return nil, g.brakeRefusal(req, family, only, until, busy, now)
 		}
 	}
 	for i, m := range g.members {
 		g.states[i].heal(now)
-		if g.closed(i, req, family, now) == nil {
+		if g.closed(i, req, family, only, now) == nil {
 			p.scratch = append(p.scratch, candidate(m, g.states[i], family, now))
 			p.indices = append(p.indices, i)
 		}
 	}
 	if len(p.indices) == 0 {
-		return nil, g.refusal(req, family, now)
+		return nil, g.refusal(req, family, only, now)
 	}
 	i, reason := g.choose(req, now)
 	m, state := g.members[i], g.states[i]
@@ -158,14 +168,17 @@ func future(t, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// closed says why a member cannot serve the request now; nil when it can.
-func (g *Group) closed(i int, req *Request, family string, now time.Time) *Closure {
+// closed says why a member cannot serve the request now; nil when it can. only is
+// the key of the one account that may, empty for any.
+func (g *Group) closed(i int, req *Request, family, only string, now time.Time) *Closure {
 	m, a := g.members[i], g.states[i]
 	switch {
 	case !m.Allows(req.User):
 		return &closureOwner
 	case !m.Serves(req.Model):
 		return &closureModel
+	case only != "" && m.Key != only:
+		return &closureBound
 	case slices.Contains(req.Tried, m.Key):
 		return &closureTried
 	}

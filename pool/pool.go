@@ -57,7 +57,8 @@ type Pool struct {
 	rnd      *rand.Rand
 	accounts map[string]*account // by Member.Key
 	sessions sessions
-	pin      string // Member.Name, empty for none
+	bound    sessions // files, batches and containers by id
+	pin      string   // Member.Name, empty for none
 	waiting  queue
 	brakes   map[string]*brake // by model family
 	recent   ring
@@ -77,6 +78,7 @@ func New(now func() time.Time, seed uint64) *Pool {
 		rnd:      rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)),
 		accounts: make(map[string]*account),
 		sessions: newSessions(maxSessions),
+		bound:    newSessions(maxBound),
 		people:   make(map[string]*Totals),
 		brakes:   make(map[string]*brake),
 		started:  now(),

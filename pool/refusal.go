@@ -23,6 +23,8 @@ const (
 	ClosedFull
 	// ClosedProbe: it had trouble, and one request is finding out whether it is over.
 	ClosedProbe
+	// ClosedBound: the request needs what another account holds.
+	ClosedBound
 	// ClosedBrake: the whole service is overloaded, and nobody is asked.
 	ClosedBrake
 )
@@ -40,6 +42,7 @@ type Closure struct {
 var (
 	closureOwner = Closure{Kind: ClosedOwner, Reason: "somebody else's"}
 	closureModel = Closure{Kind: ClosedModel, Reason: "not for this model"}
+	closureBound = Closure{Kind: ClosedBound, Reason: "without what the request names"}
 	closureTried = Closure{Kind: ClosedTried, Reason: "unable to serve this request"}
 	closureFull  = Closure{Kind: ClosedFull, Reason: "busy"}
 	closureProbe = Closure{Kind: ClosedProbe, Reason: "being tried after a trouble"}
@@ -59,6 +62,11 @@ type Refusal struct {
 	Closures []AccountClosure
 	// Full is true when the waiting line had no place left.
 	Full bool
+	// Unknown is the id of a thing that no account is known to hold, Unlisted that
+	// the request lists things and no account is known to have any, and Apart that
+	// the request names things of several accounts: waiting helps none of them.
+	Unknown         string
+	Unlisted, Apart bool
 }
 
 // AccountClosure is why one named account is closed.
@@ -70,15 +78,15 @@ type AccountClosure struct {
 // Hopeless reports whether waiting cannot help.
 func (r *Refusal) Hopeless() bool { return !r.Busy && r.Until.IsZero() }
 
-func (g *Group) refusal(req *Request, family string, now time.Time) *Refusal {
+func (g *Group) refusal(req *Request, family, only string, now time.Time) *Refusal {
 	r := &Refusal{}
 	for i, m := range g.members {
-		c := g.closed(i, req, family, now)
+		c := g.closed(i, req, family, only, now)
 		if c == nil {
 			continue
 		}
 		switch c.Kind {
-		case ClosedOwner:
+		case ClosedOwner, ClosedBound:
 			continue
 		case ClosedModel:
 			r.Allowed++
@@ -103,10 +111,10 @@ func (g *Group) refusal(req *Request, family string, now time.Time) *Refusal {
 }
 
 // brakeRefusal is the refusal while the service is overloaded.
-func (g *Group) brakeRefusal(req *Request, family string, until time.Time, busy bool, now time.Time) *Refusal {
-	r := g.refusal(req, family, now)
+func (g *Group) brakeRefusal(req *Request, family, only string, until time.Time, busy bool, now time.Time) *Refusal {
+	r := g.refusal(req, family, only, now)
 	for i, m := range g.members {
-		if g.closed(i, req, family, now) == nil {
+		if g.closed(i, req, family, only, now) == nil {
 			r.Allowed++
 			r.Serving++
 			r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: Closure{Kind: ClosedBrake, Until: until, Verdict: "overloaded", Reason: "overloaded"}})
@@ -146,6 +154,14 @@ var (
 // Words says it to the person who waits, without naming an account: how many
 // are out, why, and until when.
 func (r *Refusal) Words(now time.Time) string {
+	switch {
+	case r.Unknown != "":
+		return "it is not known which account holds " + r.Unknown + ": it was not made through this pool, or too long ago; the operator can say where to look with resource_account"
+	case r.Unlisted:
+		return "files and batches are kept by account, and none was made here with this key; the operator can say where to look with resource_account"
+	case r.Apart:
+		return "the request names files or a container of different accounts; upload them again, so that one account has them all"
+	}
 	if r.Allowed == 0 {
 		return "no account of this pool may be used with this key"
 	}

@@ -83,3 +83,12 @@ func (s *sessions) live(now time.Time) []session {
 	}
 	return live
 }
+
+// restore takes over the saved places that are not known better by now.
+func (s *sessions) restore(saved []session, now time.Time) {
+	for _, place := range saved {
+		if _, known := s.get(place.ID, now); !known && place.ID != "" && now.Before(place.Expires) {
+			s.put(place.ID, place.Account, place.Expires)
+		}
+	}
+}

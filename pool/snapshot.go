@@ -21,6 +21,7 @@ type snapshot struct {
 	LastUsed string             `json:"last_used,omitempty"`
 	Accounts []accountSnapshot  `json:"accounts"`
 	Sessions []session          `json:"sessions"`
+	Bound    []session          `json:"bound,omitempty"`
 	Recent   []Record           `json:"recent"` // newest first
 	People   map[string]*Totals `json:"people"`
 }
@@ -47,7 +48,7 @@ func (p *Pool) Snapshot() (data []byte, changes uint64, err error) {
 	now := p.now()
 	s := snapshot{
 		Version: snapshotVersion, Taken: now, Pin: p.pin, LastUsed: p.lastUsed,
-		Sessions: p.sessions.live(now), Recent: p.recent.newestFirst(), People: make(map[string]*Totals, len(p.people)),
+		Sessions: p.sessions.live(now), Bound: p.bound.live(now), Recent: p.recent.newestFirst(), People: make(map[string]*Totals, len(p.people)),
 	}
 	for user, t := range p.people {
 		copied := *t
@@ -115,11 +116,8 @@ func (p *Pool) Restore(data []byte) error {
 			p.account(saved.Key, saved.Name).restore(saved, now)
 		}
 	}
-	for _, place := range s.Sessions {
-		if _, known := p.sessions.get(place.ID, now); !known && place.ID != "" && now.Before(place.Expires) {
-			p.sessions.put(place.ID, place.Account, place.Expires)
-		}
-	}
+	p.sessions.restore(s.Sessions, now)
+	p.bound.restore(s.Bound, now)
 	p.restoreRecent(s.Recent)
 	for user, t := range s.People {
 		if t == nil || len(p.people) >= maxPeople {

@@ -47,6 +47,8 @@ type Result struct {
 	Model      string
 	ID         string
 	StopReason string
+	// Container is the id of the container that the answer ran code in, if any.
+	Container string
 
 	// Complete reports that the answer came to its regular end: message_stop in
 	// a stream, one whole JSON document otherwise.
@@ -175,12 +177,14 @@ func (t *Tap) messageStart(ev Event) {
 	setString(&t.result.ID, message.Get("id"))
 	setString(&t.result.Model, message.Get("model"))
 	setString(&t.result.StopReason, message.Get("stop_reason"))
+	setString(&t.result.Container, message.Get("container.id"))
 	t.result.Usage.Merge(message.Get("usage"))
 }
 
 func (t *Tap) messageDelta(ev Event) {
 	data := t.stated(ev)
 	setString(&t.result.StopReason, gjson.GetBytes(data, "delta.stop_reason"))
+	setString(&t.result.Container, gjson.GetBytes(data, "delta.container.id"))
 	usage := gjson.GetBytes(data, "usage")
 	t.result.Usage.Merge(usage)
 	if usage.Get("output_tokens").Type == gjson.Number {
@@ -204,6 +208,7 @@ func (t *Tap) readJSON() {
 	setString(&t.result.ID, gjson.GetBytes(body, "id"))
 	setString(&t.result.Model, gjson.GetBytes(body, "model"))
 	setString(&t.result.StopReason, gjson.GetBytes(body, "stop_reason"))
+	setString(&t.result.Container, gjson.GetBytes(body, "container.id"))
 	// Only this object is usage: count_tokens answers with an input_tokens of
 	// its own at the top, for which nothing is charged.
 	t.result.Usage.Merge(gjson.GetBytes(body, "usage"))

@@ -24,6 +24,9 @@ func (ex *exchange) messages() {
 	defer ex.leave()
 	r := ex.compose(used)
 	r.dropped = dropped
+	if !ex.bindResources(r) {
+		return
+	}
 	ex.tellLimitsNow()
 	if ex.prompt.stream {
 		ex.stream(r)

@@ -140,7 +140,7 @@ func TestRequestFaults(t *testing.T) {
 		"no type":        {call{key: keyK, header: map[string]string{"Content-Type": ""}}, 400, "invalid_request_error", "content-type"},
 		"unknown model":  {call{key: keyK, body: ask("claude-9", false, "x")}, 404, "not_found_error", "model: claude-9"},
 		"model not ours": {call{key: keyK, body: ask("claude-opus-5", false, "x")}, 404, "not_found_error", "model: claude-opus-5"},
-		"unknown path":   {call{key: keyK, path: "/v1/files"}, 404, "not_found_error", "Not Found"},
+		"unknown path":   {call{key: keyK, path: "/v1/skills"}, 404, "not_found_error", "Not Found"},
 		"wrong method":   {call{key: keyK, method: http.MethodGet}, 405, "invalid_request_error", "Method"},
 	} {
 		t.Run(name, func(t *testing.T) {

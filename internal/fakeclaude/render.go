@@ -40,6 +40,7 @@ type messageJSON struct {
 	StopSequence    *string           `json:"stop_sequence"`
 	Usage           usageJSON         `json:"usage"`
 	Transformations []transformation  `json:"input_transformations,omitempty"`
+	Container       *container        `json:"container,omitempty"`
 }
 
 // deltaUsage is what message_delta tells: cumulative counts. Input counts are
@@ -57,7 +58,7 @@ func (r *reply) message() messageJSON {
 	u := r.prompt
 	return messageJSON{
 		ID: r.id, Type: "message", Role: "assistant", Model: r.model,
-		Content: []json.RawMessage{}, Transformations: r.dropped,
+		Content: []json.RawMessage{}, Transformations: r.dropped, Container: r.container,
 		Usage: usageJSON{
 			Input: u.Input, CacheCreation: u.CacheWrite5m + u.CacheWrite1h, CacheRead: u.CacheRead,
 			Creation: cacheCreation{u.CacheWrite5m, u.CacheWrite1h},

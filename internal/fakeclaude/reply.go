@@ -20,6 +20,8 @@ type reply struct {
 	thought  int64
 	searched bool
 	dropped  []transformation
+	// container is where the answer's code ran, if any did.
+	container *container
 }
 
 // block is a content block cut into the pieces that a stream delivers.

@@ -37,7 +37,9 @@ type Server struct {
 	violations []string
 	faults     map[string][]*Fault
 	caches     map[cacheKey]*cacheEntry
-	buckets    map[bucketKey]*bucketSet
+	// resources are files, batches and containers by id.
+	resources map[string]resource
+	buckets   map[bucketKey]*bucketSet
 }
 
 // account is the living side of an Account.
@@ -103,6 +105,7 @@ func (s *Server) clear() {
 	s.records = nil
 	s.violations = nil
 	s.faults = map[string][]*Fault{}
+	s.resources = map[string]resource{}
 	s.caches = map[cacheKey]*cacheEntry{}
 	s.buckets = map[bucketKey]*bucketSet{}
 	for _, a := range s.accounts {
@@ -168,6 +171,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (ex *exchange) route() {
 	path, method := ex.r.URL.Path, ex.r.Method
+	if ex.resources() {
+		return
+	}
 	switch {
 	case path == pathMessages && method == http.MethodPost:
 		ex.messages()
