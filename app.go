@@ -93,6 +93,21 @@ func runningHandlers() []*Handler {
 func (a *App) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stop = cancel
+	a.lend(func(l *livePool) {
+		l.restore(ctx)
+		a.run(func() { l.keepSaved(ctx) })
+	}, func(l *login) {
+		a.run(func() { l.source.Run(ctx) })
+	})
+	running.Lock()
+	running.apps = append(running.apps, a)
+	running.Unlock()
+	return nil
+}
+
+// lend makes the pools and logins work with what this configuration has, and
+// calls the functions for each of them once; they may be nil.
+func (a *App) lend(eachPool func(*livePool), eachLogin func(*login)) {
 	a.mu.Lock()
 	handlers := append([]*Handler(nil), a.handlers...)
 	a.mu.Unlock()
@@ -101,21 +116,20 @@ func (a *App) Start() error {
 		if !pools[h.live] {
 			pools[h.live] = true
 			h.live.attach(h.storage, a.logger)
-			h.live.restore(ctx)
-			a.run(func() { h.live.keepSaved(ctx) })
+			if eachPool != nil {
+				eachPool(h.live)
+			}
 		}
 		for _, acct := range h.accounts {
 			if l := acct.login; l != nil && !logins[l] {
 				logins[l] = true
 				l.attach(h)
-				a.run(func() { l.source.Run(ctx) })
+				if eachLogin != nil {
+					eachLogin(l)
+				}
 			}
 		}
 	}
-	running.Lock()
-	running.apps = append(running.apps, a)
-	running.Unlock()
-	return nil
 }
 
 func (a *App) run(work func()) {
@@ -126,22 +140,36 @@ func (a *App) run(work func()) {
 	}()
 }
 
+// retire takes the app off the list of those that run. It returns the app that
+// runs on if this one was the newest.
+func (a *App) retire() (successor *App) {
+	running.Lock()
+	defer running.Unlock()
+	for i, app := range running.apps {
+		if app != a {
+			continue
+		}
+		running.apps = append(running.apps[:i:i], running.apps[i+1:]...)
+		if i > 0 && i == len(running.apps) {
+			return running.apps[i-1]
+		}
+	}
+	return nil
+}
+
 // stopWithin bounds how long Stop waits for the background work.
 const stopWithin = 10 * time.Second
 
 // Stop ends the background work. Requests may go on: what they use stays, and
 // what they change is saved when the last configuration lets go of the pool.
 func (a *App) Stop() error {
-	running.Lock()
-	for i, app := range running.apps {
-		if app == a {
-			running.apps = append(running.apps[:i:i], running.apps[i+1:]...)
-			break
-		}
-	}
-	running.Unlock()
 	if a.stop == nil {
 		return nil
+	}
+	if successor := a.retire(); successor != nil {
+		// This configuration was the newest and failed after all: the one before it
+		// goes on, with means of its own.
+		successor.lend(nil, nil)
 	}
 	a.stop()
 	ended := make(chan struct{})

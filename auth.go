@@ -36,6 +36,10 @@ const DefaultKeyName = "default"
 
 const hashPrefix = "sha256:"
 
+// shortestKey is the length in bytes below which a key is taken for a mistake:
+// remote_key ann {$UNSET} leaves the name in the place of the key.
+const shortestKey = 8
+
 // hashSecret gives a key in the form in which configuration may safely keep it.
 func hashSecret(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
@@ -84,6 +88,9 @@ func newKeyring(keys []*RemoteKey) (*keyring, error) {
 		} else {
 			if strings.HasPrefix(secret, "sk-ant-") {
 				return nil, fmt.Errorf("remote_key %s: this looks like a credential of Anthropic's; expected a key of your own making", name)
+			}
+			if len(secret) < shortestKey {
+				return nil, fmt.Errorf("remote_key %s: the key has %d characters; expected at least %d, best 32 random bytes", name, len(secret), shortestKey)
 			}
 			entry.hash = sha256.Sum256([]byte(secret))
 		}

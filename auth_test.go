@@ -101,20 +101,21 @@ func TestKeyring(t *testing.T) {
 		"empty":       {{Name: "ann", Secret: "{env.SHUNT_TEST_NOT_SET}"}},
 		"bad hash":    {{Name: "ann", Secret: "sha256:abc"}},
 		"anthropic's": {{Name: "ann", Secret: "sk-ant-api03-x"}},
-		"shared":      {{Name: "ann", Secret: "same"}, {Name: "bob", Secret: "same"}},
-		"bad name":    {{Name: "a b", Secret: "x"}},
+		"shared":      {{Name: "ann", Secret: "the-same-key"}, {Name: "bob", Secret: "the-same-key"}},
+		"bad name":    {{Name: "a b", Secret: "a-good-key"}},
+		"short":       {{Name: "ann", Secret: "ann"}},
 	} {
 		if _, err := newKeyring(keys); err == nil {
 			t.Errorf("%s: taken", name)
-		} else if strings.Contains(err.Error(), "sk-ant") || strings.Contains(err.Error(), "same key as ") && strings.Contains(err.Error(), `"same"`) {
+		} else if strings.Contains(err.Error(), "sk-ant") || strings.Contains(err.Error(), "the-same-key") {
 			t.Errorf("%s: the error tells the secret: %v", name, err)
 		}
 	}
-	ring, err := newKeyring([]*RemoteKey{{Name: "ann", Secret: "one"}, {Name: "ann", Secret: "two", Admin: true}})
+	ring, err := newKeyring([]*RemoteKey{{Name: "ann", Secret: "first-key"}, {Name: "ann", Secret: "second-key", Admin: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if who, ok := ring.find("two"); !ok || who.name != "ann" || !who.admin {
+	if who, ok := ring.find("second-key"); !ok || who.name != "ann" || !who.admin {
 		t.Error("a person's second key is not known")
 	}
 }

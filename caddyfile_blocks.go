@@ -43,6 +43,9 @@ func parseRemoteKeyInto(h *Handler, d *caddyfile.Dispenser) error {
 		return d.Errf("remote_key %s: this looks like a credential of Anthropic's; expected a key of your own making", key.Name)
 	}
 	if !strings.Contains(key.Secret, "{") && !strings.HasPrefix(key.Secret, hashPrefix) {
+		if len(key.Secret) < shortestKey {
+			return d.Errf("remote_key %s: the key has %d characters; expected at least %d, best 32 random bytes", key.Name, len(key.Secret), shortestKey)
+		}
 		key.Secret = hashSecret(key.Secret)
 	}
 	h.RemoteKeys = append(h.RemoteKeys, key)

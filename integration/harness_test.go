@@ -217,6 +217,9 @@ func (s *site) reload(config string) error {
 	if a.err != nil || a.status != http.StatusOK {
 		return fmt.Errorf("reload: status %d, %v: %s", a.status, a.err, a.body) //nolint:errorlint // often there is no error to wrap
 	}
+	// Caddy closes idle connections of the old configuration meanwhile. A request
+	// sent on one in that moment is lost, as with any HTTP/1.1 server.
+	http.DefaultClient.CloseIdleConnections()
 	return nil
 }
 

@@ -295,3 +295,27 @@ func TestFailedReload(t *testing.T) {
 		t.Errorf("%d %s", unknown.status, unknown.body)
 	}
 }
+
+// TestLateFailureOfAReload: a configuration that fails only when it is started
+// leaves the pool with the storage of the one that goes on.
+func TestLateFailureOfAReload(t *testing.T) {
+	up := startUpstream(t, fakeclaude.Options{Accounts: accounts()})
+	s := newSite(t, up, global+strings.Replace(block, "retries 3", "storage file_system {\n\t\t\troot %HOME%/first\n\t\t}", 1), secrets...)
+	s.start()
+	// Nobody can listen on an address of the documentation's network.
+	failing := strings.Replace(s.config, s.home+"/first", s.home+"/second", 1) + "http://203.0.113.7:8081 {\n\tbind 203.0.113.7\n\trespond ok\n}\n"
+	for range 8 { // apps start in an order that is drawn
+		if err := s.reload(failing); err == nil {
+			t.Fatal("the reload did not fail")
+		}
+	}
+	s.ask(annKey, hello, "X-Claude-Code-Session-Id", "after-the-failures").mustServe(t)
+	saved := func() bool {
+		files, _ := filepath.Glob(filepath.Join(s.home, "first", "shunt", "default", "state", "*.json"))
+		return len(files) == 1 && len(filesWith(t, filepath.Dir(files[0]), "after-the-failures")) == 1
+	}
+	eventually(t, "the state is saved where it belongs", 10*time.Second, saved)
+	if _, err := os.Stat(filepath.Join(s.home, "second", "shunt")); err == nil {
+		t.Error("the state is saved with the configuration that failed")
+	}
+}
