@@ -129,7 +129,7 @@ func (x *exchange) noCredential(lease *pool.Lease, acct *account, err error) *at
 		Until: time.Now().Add(30 * time.Second), Source: "default", Reason: "its credential could not be refreshed",
 	}
 	if errors.Is(err, credential.ErrLoginRequired) {
-		v.Name, v.Login, v.Reason = "login_required", true, "its login has ended"
+		v.Name, v.Login, v.Reason = "login_required", true, "there is no login, or it has ended"
 	}
 	x.h.logger.Warn("no credential", logAccount(acct), logError(err))
 	lease.Report(&v, nil)

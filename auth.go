@@ -130,8 +130,7 @@ func (h *Handler) authenticate(r *http.Request) (person, *anthropic.Error) {
 			return who, nil
 		}
 	}
-	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if repl != nil {
+	if repl := replacer(r); repl != nil {
 		if name, ok := repl.GetString("http.auth.user.id"); ok && name != "" {
 			return person{name: name}, nil
 		}

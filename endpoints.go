@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
 // ownEndpoints are the paths that shunt answers itself.
@@ -25,7 +26,12 @@ func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) error {
 	if !takes(w, r, http.MethodGet, http.MethodHead) {
 		return nil
 	}
-	ready, refused := h.group.Ready()
+	ready, refused := h.group.Ready(func(m *pool.Member) string {
+		if status := h.byKey[m.Key].source.Status(); status.LoginRequired {
+			return status.LoginReason
+		}
+		return ""
+	})
 	if ready {
 		return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	}
@@ -45,6 +51,7 @@ func (h *Handler) serveStatus(w http.ResponseWriter, r *http.Request) error {
 		refusal.Write(w)
 		return nil
 	}
+	setPerson(r, who)
 	return writeJSON(w, http.StatusOK, h.status(who))
 }
 
@@ -59,6 +66,7 @@ func (h *Handler) serveUse(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	who, refusal := h.authenticate(r)
+	setPerson(r, who)
 	if refusal == nil && !who.admin {
 		refusal = &anthropic.Error{Status: http.StatusForbidden, Message: "pinning an account takes a key that is marked admin", NoRetry: true}
 	}

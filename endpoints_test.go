@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-shunt/caddy-shunt/internal/fakeclaude"
 )
@@ -19,6 +20,14 @@ func TestHealth(t *testing.T) {
 	r := b.do(http.MethodGet, "/health", "", "X-Api-Key", "")
 	if r.status != 503 || !strings.Contains(r.body, "4 at the weekly limit until") || !strings.Contains(r.body, `"until"`) {
 		t.Errorf("%d %s", r.status, r.body)
+	}
+	empty := newBench(t, fakeclaude.Options{}, "upstream %UPSTREAM%\naccount a {\noauth\nowner *\n}")
+	deadline := time.Now().Add(5 * time.Second)
+	for r = empty.do(http.MethodGet, "/health", ""); r.status != 503 && time.Now().Before(deadline); r = empty.do(http.MethodGet, "/health", "") {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if !strings.Contains(r.body, "in need of a login") {
+		t.Errorf("without a login: %d %s", r.status, r.body)
 	}
 	if r := b.do(http.MethodPost, "/health", ""); r.status != 405 {
 		t.Errorf("POST: %d", r.status)

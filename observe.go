@@ -1,6 +1,7 @@
 package shunt
 
 import (
+	"net/http"
 	"strconv"
 	"time"
 
@@ -13,9 +14,9 @@ import (
 
 // setPerson makes the person known to the rest of the site: Caddy's access log
 // takes user_id from this placeholder.
-func (x *exchange) setPerson() {
-	if repl := x.replacer(); repl != nil && x.who.name != "" {
-		repl.Set("http.auth.user.id", x.who.name)
+func setPerson(r *http.Request, who person) {
+	if repl := replacer(r); repl != nil && who.name != "" {
+		repl.Set("http.auth.user.id", who.name)
 	}
 }
 
@@ -26,7 +27,7 @@ func (x *exchange) describe() {
 	if x.result.account != nil {
 		account = x.result.account.member.Name
 	}
-	if repl := x.replacer(); repl != nil {
+	if repl := replacer(x.r); repl != nil {
 		repl.Set("http.shunt.account", account)
 		repl.Set("http.shunt.attempts", x.attempts)
 		repl.Set("http.shunt.model", x.facts.Model)
@@ -102,8 +103,12 @@ func (x *exchange) logVerdict(a *attempt) {
 		return
 	}
 	level := zap.InfoLevel
-	if v.Login {
+	switch {
+	case v.Login:
 		level = zap.ErrorLevel
+	case v.Scope == anthropic.ScopeProvider:
+		// It is not the account's, it is short, and there may be many.
+		level = zap.DebugLevel
 	}
 	if c := x.h.logger.Check(level, "an account is out: "+v.Reason); c != nil {
 		c.Write(logAccount(a.account), logVerdict(v.Name), zap.Time("until", v.Until), zap.String("source", v.Source),

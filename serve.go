@@ -38,7 +38,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	x.who = who
-	x.setPerson()
+	setPerson(r, who)
 	return x.serve()
 }
 
@@ -332,8 +332,8 @@ func (x *exchange) answer(e *anthropic.Error, verdict string) {
 	e.Write(x.w)
 }
 
-func (x *exchange) replacer() *caddy.Replacer {
-	repl, _ := x.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+func replacer(r *http.Request) *caddy.Replacer {
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	return repl
 }
 

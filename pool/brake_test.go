@@ -129,3 +129,14 @@ func TestAClockThatGoesBackLocksNobodyUp(t *testing.T) {
 		t.Errorf("a stated time was moved: %+v", refused)
 	}
 }
+
+// TestTheOnlyServingAccountIsBelieved: accounts that cannot have the request do
+// not count.
+func TestTheOnlyServingAccountIsBelieved(t *testing.T) {
+	c := newClock()
+	g := group(c, &Member{Name: "a", Key: "a"}, &Member{Name: "b", Key: "b", Models: []string{"claude-haiku-*"}}, &Member{Name: "c", Key: "c", Owners: []string{"bob"}})
+	overloadOn(t, g, c, "a")
+	if until, busy := g.pool.braked("opus", c.Now()); until.IsZero() || busy {
+		t.Error("the only account that serves the model was not believed")
+	}
+}

@@ -222,10 +222,20 @@ func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
 	case v.Scope == anthropic.ScopeFamily, v.Scope == anthropic.ScopeProvider:
 		l.bench(family, v, now)
 		if v.Scope == anthropic.ScopeProvider {
-			p.overloaded(family, l.Member.Key, len(l.group.members)-1, now)
+			p.overloaded(family, l.Member.Key, l.group.others(l), now)
 		}
 	}
 	p.dispatch(now)
+}
+
+// others counts the accounts besides the lease's that could have had its request.
+func (g *Group) others(l *Lease) (n int) {
+	for _, m := range g.members {
+		if m != l.Member && m.Allows(l.req.User) && m.Serves(l.req.Model) {
+			n++
+		}
+	}
+	return n
 }
 
 // maxDoublings bounds how far a bench grows whose length is our own guess.

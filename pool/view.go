@@ -144,8 +144,9 @@ func latest(times ...time.Time) time.Time {
 }
 
 // Ready reports whether any account can serve some request now; otherwise why
-// not, for a request of a person who may use every account.
-func (g *Group) Ready() (ready bool, refused *Refusal) {
+// not, for a request of a person who may use every account. missing says why an
+// account lacks a credential, empty when it has one; it must not call the pool.
+func (g *Group) Ready(missing func(*Member) string) (ready bool, refused *Refusal) {
 	p := g.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,7 +156,9 @@ func (g *Group) Ready() (ready bool, refused *Refusal) {
 		r.Allowed++
 		r.Serving++
 		b, benched := g.states[i].benchOf(wholeAccount, now)
-		if !benched {
+		if reason := missing(m); reason != "" {
+			b = bench{Verdict: "login_required", Login: true, Reason: reason}
+		} else if !benched {
 			return true, nil
 		}
 		r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: Closure{
