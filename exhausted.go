@@ -48,12 +48,15 @@ func refusalError(refused *pool.Refusal, now time.Time) *anthropic.Error {
 // is the service that is in trouble, and no quota.
 func onlyTrouble(refused *pool.Refusal) bool {
 	for _, c := range refused.Closures {
-		if c.Window != "" || c.Verdict == "burst" || c.Verdict == "spend_limit" || c.Verdict == "no_credit" {
+		if limitVerdicts[c.Verdict] {
 			return false
 		}
 	}
 	return true
 }
+
+// limitVerdicts are the verdicts that speak of an account's own limits.
+var limitVerdicts = map[string]bool{"account_window": true, "model_window": true, "burst": true, "spend_limit": true, "no_credit": true}
 
 // trouble is the answer when the accounts are not out of quota but out of order.
 func trouble(refused *pool.Refusal, words string, reopens, now time.Time) *anthropic.Error {

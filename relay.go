@@ -38,8 +38,10 @@ func (x *exchange) peek(a *attempt, answer *anthropic.Answer) {
 		a.head = append(a.head, chunk...)
 		done, name, data := first.Feed(chunk)
 		if err != nil && !done {
-			// An event that lacks only its blank line counts all the same.
+			// An error that lacks only its blank line counts all the same. Any other
+			// event that was cut is none.
 			done, name, data = first.Feed([]byte("\n\n"))
+			done = done && name == "error"
 		}
 		switch {
 		case done && name == "error" && !a.committed:

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -447,5 +448,28 @@ func TestSlowFirstEvent(t *testing.T) {
 		if fault == fakeclaude.SlowFirstPings && !strings.Contains(whole.body, "event: ping") {
 			t.Errorf("%s: the pings are lost:\n%s", fault, whole.body)
 		}
+	}
+}
+
+// TestCutInTheFirstEvent: half an event is none, so another account may serve.
+func TestCutInTheFirstEvent(t *testing.T) {
+	b := newFour(t, "")
+	half := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "event: message_start\ndata: {\"type\":\"message_start\",\"mess")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer half.Close()
+	b.h.live.state.Pin("a")
+	for _, a := range b.h.accounts {
+		if a.member.Name == "a" {
+			a.base.host = strings.TrimPrefix(half.URL, "http://")
+		}
+	}
+	r := b.ask(helloStream)
+	r.mustServe(t, "cut in the first event")
+	if r.header.Get("X-Shunt-Attempts") != "2" {
+		t.Errorf("served after %s attempts", r.header.Get("X-Shunt-Attempts"))
 	}
 }

@@ -156,8 +156,8 @@ check_build() {
 		./caddy list-modules | grep -qx "$id" || fail "./caddy lacks the module $id"
 	done
 	if ./caddy list-modules | grep -qx fakeclaude; then fail "./caddy holds the demo's upstream"; fi
-	SHUNT_KEY_ANN=a SHUNT_KEY_BOB=b ANTHROPIC_API_KEY_MAIN=c ANTHROPIC_API_KEY_SECOND=d ANTHROPIC_API_KEY_RESERVE=e \
-		./caddy validate --config Caddyfile.example --adapter caddyfile 2>/dev/null || fail "Caddyfile.example is not valid"
+	SHUNT_KEY_ANN=a-made-up-key SHUNT_KEY_BOB=another-made-up-key ANTHROPIC_API_KEY_MAIN=c ANTHROPIC_API_KEY_SECOND=d ANTHROPIC_API_KEY_RESERVE=e \
+		./caddy validate --config Caddyfile.example --adapter caddyfile 2>bin/validate.log || { cat bin/validate.log >&2; false; } || fail "Caddyfile.example is not valid"
 }
 
 sdks() {

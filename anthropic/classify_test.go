@@ -229,6 +229,11 @@ func TestReadReset(t *testing.T) {
 }
 
 func TestRetryAfter(t *testing.T) {
+	for value, want := range map[string]time.Duration{"1500": 1500 * time.Millisecond, "": -1, "x": -1} {
+		if got := ReadLimits(http.Header{"Retry-After-Ms": {value}}, now).RetryAfter; got != want {
+			t.Errorf("retry-after-ms: %s is %v, want %v", value, got, want)
+		}
+	}
 	for value, want := range map[string]time.Duration{
 		"30": 30 * time.Second, "0": 0, "309144": 309144 * time.Second, "soon": -1, "-1": -1, "NaN": -1,
 		now.Add(20 * time.Second).Format(http.TimeFormat): 20 * time.Second,

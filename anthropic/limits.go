@@ -175,20 +175,24 @@ func readReset(value string) time.Time {
 	return time.Time{}
 }
 
-// retryAfter reads Retry-After in both of its forms; negative when there is none.
+// retryAfter reads Retry-After in both of its forms, else retry-after-ms; negative
+// when there is none.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if value == "" {
-		return -1
-	}
-	if s, err := strconv.ParseFloat(value, 64); err == nil {
-		if s < 0 || math.IsNaN(s) || s > 366*86400 {
-			return -1
-		}
-		return time.Duration(s * float64(time.Second))
+		return readUnits(h.Get("Retry-After-Ms"), time.Millisecond)
 	}
 	if t, err := http.ParseTime(value); err == nil {
 		return max(0, t.Sub(now))
 	}
-	return -1
+	return readUnits(value, time.Second)
+}
+
+// readUnits reads a number of units; negative when it is none or beyond a year.
+func readUnits(value string, unit time.Duration) time.Duration {
+	n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+	if err != nil || n < 0 || math.IsNaN(n) || n > 366*86400*float64(time.Second/unit) {
+		return -1
+	}
+	return time.Duration(n * float64(unit))
 }
