@@ -213,8 +213,11 @@ func (x *exchange) classify(a *attempt, refreshable bool) {
 	}
 	if a.status >= 200 && a.status < 300 {
 		a.verdict = anthropic.Classify(&answer)
-		if isEventStream(a.resp.Header) {
+		switch {
+		case isEventStream(a.resp.Header):
 			x.peek(a, &answer)
+		case x.endpoint == anthropic.EndpointMessages || x.endpoint == anthropic.EndpointCountTokens:
+			x.begin(a)
 		}
 		return
 	}
@@ -224,6 +227,24 @@ func (x *exchange) classify(a *attempt, refreshable bool) {
 	}
 	a.head, answer.Body = head, head
 	a.verdict = anthropic.Classify(&answer)
+}
+
+// begin reads the beginning of a JSON answer. An answer that is empty, or that is
+// none of the API's at all (a page of something in between), is a failure of
+// upstream's, whatever its status says.
+func (x *exchange) begin(a *attempt) {
+	if strings.HasPrefix(strings.ToLower(a.resp.Header.Get("Content-Type")), "application/json") {
+		head := make([]byte, 4<<10)
+		n, err := io.ReadAtLeast(a.body, head, 1)
+		if a.head = head[:n]; n > 0 {
+			return // an error, if there was one, comes again
+		}
+		a.err = err
+	}
+	a.verdict = anthropic.Unreachable
+	a.verdict.Reason = "upstream's answer was not one of the API's"
+	_ = a.body.Close()
+	a.resp, a.body, a.head = nil, nil, nil
 }
 
 func isEventStream(h http.Header) bool {

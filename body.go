@@ -2,7 +2,9 @@ package shunt
 
 import (
 	"bufio"
+	"compress/flate"
 	"compress/gzip"
+	"compress/zlib"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -43,12 +46,14 @@ func newUpstreamBody(resp *http.Response, stall time.Duration, cancel context.Ca
 		if isEventStream(resp.Header) || strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
 			b.reader = &sniffReader{source: watched, owner: b}
 		}
-	case "gzip":
-		b.reader, b.decoded = &gzipReader{source: watched}, true
+	case "gzip", "x-gzip":
+		b.decode(watched, openGzip)
 	case "zstd":
-		if d, err := zstd.NewReader(watched, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(16<<20)); err == nil {
-			b.reader, b.decoder, b.decoded = d, d.IOReadCloser(), true
-		}
+		b.decode(watched, openZstd)
+	case "br":
+		b.decode(watched, openBrotli)
+	case "deflate":
+		b.decode(watched, openDeflate)
 	default:
 		b.opaque = true
 	}
@@ -88,26 +93,70 @@ func (s *stallReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// gzipReader opens its source at the first read, so that a stream's head is not
-// held up by a body that has not begun.
-type gzipReader struct {
-	source io.Reader
-	z      *gzip.Reader
-}
+// opener makes a decoder of an encoded source. It may read the source's beginning.
+type opener func(io.Reader) (io.Reader, error)
 
-func (g *gzipReader) Read(p []byte) (int, error) {
-	if g.z == nil {
-		z, err := gzip.NewReader(g.source)
-		if err != nil {
-			return 0, fmt.Errorf("decoding upstream's gzip: %w", err)
-		}
-		g.z = z
+func openGzip(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
+
+func openZstd(r io.Reader) (io.Reader, error) {
+	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(16<<20))
+	if err != nil {
+		return nil, err
 	}
-	return g.z.Read(p)
+	return d.IOReadCloser(), nil
 }
 
-// sniffReader decodes gzip that is not labelled, and passes everything else on
-// untouched.
+func openBrotli(r io.Reader) (io.Reader, error) { return brotli.NewReader(r), nil }
+
+// openDeflate takes both of what is sent under the name deflate: zlib, as HTTP
+// wants it, and the bare stream.
+func openDeflate(r io.Reader) (io.Reader, error) {
+	start := bufio.NewReader(r)
+	if head, err := start.Peek(2); err == nil && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
+		return zlib.NewReader(start)
+	}
+	return flate.NewReader(start), nil
+}
+
+func (b *upstreamBody) decode(source io.Reader, open opener) {
+	b.reader, b.decoded = &decodedReader{source: source, open: open, owner: b}, true
+}
+
+// decodedReader opens its source at the first read, so that a stream's head is not
+// held up by a body that has not begun.
+type decodedReader struct {
+	source io.Reader
+	open   opener
+	owner  *upstreamBody
+	inner  io.Reader
+}
+
+func (d *decodedReader) Read(p []byte) (int, error) {
+	if d.inner == nil {
+		inner, err := d.open(d.source)
+		if err != nil {
+			return 0, fmt.Errorf("decoding upstream's body: %w", err)
+		}
+		d.inner = inner
+		if closer, ok := inner.(io.Closer); ok {
+			d.owner.decoder = closer
+		}
+	}
+	return d.inner.Read(p)
+}
+
+// unlabelled are encodings that can be told by how they begin. Neither JSON nor an
+// event stream begins so.
+var unlabelled = []struct {
+	magic string
+	open  opener
+}{
+	{"\x1f\x8b", openGzip},
+	{"\x28\xb5\x2f\xfd", openZstd},
+}
+
+// sniffReader decodes what is compressed without a label, and passes everything
+// else on untouched.
 type sniffReader struct {
 	source io.Reader
 	owner  *upstreamBody
@@ -122,14 +171,17 @@ func (s *sniffReader) Read(p []byte) (int, error) {
 	if n == 0 {
 		return n, err
 	}
-	if p[0] != 0x1f || n > 1 && p[1] != 0x8b {
-		s.inner = s.source
-		return n, err
+	for _, encoding := range unlabelled {
+		if !strings.HasPrefix(encoding.magic, string(p[:min(n, len(encoding.magic))])) {
+			continue
+		}
+		start := strings.NewReader(string(p[:n]))
+		s.inner = &decodedReader{source: io.MultiReader(start, errReader{s.source, err}), open: encoding.open, owner: s.owner}
+		s.owner.decoded = true
+		return s.inner.Read(p)
 	}
-	start := append([]byte(nil), p[:n]...)
-	s.inner = &gzipReader{source: bufio.NewReader(io.MultiReader(strings.NewReader(string(start)), errReader{s.source, err}))}
-	s.owner.decoded = true
-	return s.inner.Read(p)
+	s.inner = s.source
+	return n, err
 }
 
 // errReader gives an error that came with the first bytes before it reads on.

@@ -3,6 +3,7 @@ module github.com/caddy-shunt/caddy-shunt
 go 1.26.0
 
 require (
+	github.com/andybalholm/brotli v1.2.0
 	github.com/caddyserver/caddy/v2 v2.11.9
 	github.com/caddyserver/certmagic v0.25.6
 	github.com/cespare/xxhash/v2 v2.3.0

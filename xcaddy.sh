@@ -134,6 +134,7 @@ test_all() {
 	say "Validating the demo's Caddyfile"
 	bin/caddy-demo validate --config Caddyfile.demo --adapter caddyfile 2>/dev/null || fail "Caddyfile.demo is not valid"
 	patiently "The official SDKs, through the binary that xcaddy built" sdks
+	patiently "The conformance suite, against the binary that xcaddy built" faults
 	say "All checks and tests passed"
 }
 
@@ -164,6 +165,12 @@ sdks() {
 	caddy=$PWD/caddy out=$PWD/bin/sdks.log
 	(cd integration/gosdk && go vet ./... && SHUNT_CADDY=$caddy SHUNT_DEMO=$PWD/../../bin/caddy-demo go test -count=1 -v -timeout 15m ./... >"$out" 2>&1) || { cat "$out"; return 1; }
 	grep -E '^(gosdk|tssdk): [1-9][0-9]* calls through the pool' "$out" || { cat "$out"; return 1; }
+}
+
+faults() {
+	caddy=$PWD/caddy out=$PWD/bin/faults.log
+	(cd integration/faults && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 15m ./... >"$out" 2>&1) || { tail -n 60 "$out"; return 1; }
+	grep -E '^faults: [1-9][0-9]* rows, [1-9][0-9]* runs, 0 failed' "$out" || { tail -n 60 "$out"; return 1; }
 }
 
 check_go

@@ -240,6 +240,10 @@ func TestAllAccountsFail(t *testing.T) {
 		{fakeclaude.Overloaded, 529, anthropic.ErrorTypeOverloadedError, 3, false, "verloaded"},
 		{fakeclaude.Internal, 500, anthropic.ErrorTypeAPIError, 3, true, "Internal server error"},
 		{fakeclaude.ResetBeforeHead, 502, anthropic.ErrorTypeAPIError, 3, false, "could not be reached"},
+		{fakeclaude.Unavailable, 503, anthropic.ErrorTypeAPIError, 3, true, "Service unavailable"},
+		{fakeclaude.Windowless, 429, anthropic.ErrorTypeRateLimitError, 3, true, "Error"},
+		// An account's 403 is not the client's either.
+		{fakeclaude.Permission, 503, anthropic.ErrorTypeAPIError, 1, false, "permission"},
 		// A login of the pool's that is over is not the client's 401.
 		{fakeclaude.TokenRevoked, 503, anthropic.ErrorTypeAPIError, 1, false, "in need of a login"},
 		{fakeclaude.InvalidKey, 503, anthropic.ErrorTypeAPIError, 1, false, "in need of a login"},

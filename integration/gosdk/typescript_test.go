@@ -51,7 +51,7 @@ func TestTypeScriptSDK(t *testing.T) {
 	for kind, config := range map[string]struct {
 		count int // for each major
 		extra string
-	}{"held": {64, ""}, "off": {8, holdOff}, "stall": {6, "stall_timeout 1s"}} {
+	}{"held": {64, ""}, "off": {12, holdOff}, "stall": {6, "stall_timeout 1s"}} {
 		s := newStage(t, config.count*len(nodeMajors), config.extra)
 		for _, major := range nodeMajors {
 			for range config.count {
