@@ -117,6 +117,7 @@ need_node() {
 }
 
 test_all() {
+	mkdir -p bin
 	need gcc gcc    # for the race detector
 	need npm npm
 	need_node
@@ -127,7 +128,7 @@ test_all() {
 	patiently "golangci-lint" go tool -modfile=tools/go.mod golangci-lint run ./...
 	vulnerabilities
 	patiently "Tests with the race detector, against a real Caddy" \
-		go test -race -tags "$tags" -timeout 20m ./...
+		go test -race -count=1 -tags "$tags" -timeout 20m ./...
 	build ./caddy
 	check_build
 	build_demo
