@@ -133,11 +133,7 @@ func TestSecretsMustResolve(t *testing.T) {
 		if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)); err != nil {
 			t.Fatal(err)
 		}
-		ctx, err := caddy.ProvisionContext(&caddy.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := h.Provision(ctx); err == nil || !strings.Contains(err.Error(), `account "main": api_key`) {
+		if err := h.Provision(newContext(t)); err == nil || !strings.Contains(err.Error(), `account "main": api_key`) {
 			t.Errorf("%s: %v", secret, err)
 		}
 		if err := h.Cleanup(); err != nil {
@@ -150,10 +146,7 @@ func TestSecretsMustResolve(t *testing.T) {
 }
 
 func TestPoolsOfOneConfiguration(t *testing.T) {
-	ctx, err := caddy.ProvisionContext(&caddy.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx := newContext(t)
 	make := func(pool, key string) (*Handler, error) {
 		h := &Handler{Pool: pool, Accounts: []*Account{{Name: "main", APIKey: key}}}
 		err := h.Provision(ctx)

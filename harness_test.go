@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -97,6 +98,21 @@ func serveWith(h *Handler, w http.ResponseWriter, r *http.Request) {
 
 var poolNumber atomic.Int64
 
+// provisioning guards what Caddy keeps of a configuration for the whole process:
+// it never loads two at once.
+var provisioning sync.Mutex
+
+func newContext(t *testing.T) caddy.Context {
+	t.Helper()
+	provisioning.Lock()
+	defer provisioning.Unlock()
+	ctx, err := caddy.ProvisionContext(&caddy.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ctx
+}
+
 // provision makes a handler from the inside of a shunt block, in a pool and a
 // storage of its own.
 func provision(t *testing.T, block string) *Handler {
@@ -106,10 +122,7 @@ func provision(t *testing.T, block string) *Handler {
 	if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)); err != nil {
 		t.Fatalf("parsing %s: %v", text, err)
 	}
-	ctx, err := caddy.ProvisionContext(&caddy.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx := newContext(t)
 	if err := h.Provision(ctx); err != nil {
 		t.Fatalf("provisioning: %v", err)
 	}
