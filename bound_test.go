@@ -2,8 +2,10 @@ package shunt
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -91,5 +93,42 @@ func TestNothingIsMadeTwice(t *testing.T) {
 	b.fake.SetFault("*", fakeclaude.Fault{Name: fakeclaude.Internal, Path: "*", Times: -1})
 	if r := b.do(http.MethodPost, "/v1/messages/batches", `{"requests":[]}`); r.status != http.StatusInternalServerError || len(b.fake.Requests()) != 1 {
 		t.Errorf("%d after %d tries", r.status, len(b.fake.Requests()))
+	}
+}
+
+// TestBoundThinkingKeepsTheConversation: where only one account can read the
+// thinking, the conversation's place outlives its prompt cache.
+func TestBoundThinkingKeepsTheConversation(t *testing.T) {
+	for thinking, want := range map[string]time.Duration{`"thinking":{"type":"adaptive"},`: boundThinkingLife, "": 5 * time.Minute} {
+		b := newFour(t, "")
+		b.ask(`{"model":"claude-sonnet-5-5","max_tokens":50,`+thinking+`"messages":[{"role":"user","content":"x"}]}`, "X-Claude-Code-Session-Id", "s").mustServe(t, thinking)
+		data, _, err := b.h.live.state.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := time.Until(gjson.GetBytes(data, "sessions.0.expires").Time())
+		if left > want || left < want-time.Minute {
+			t.Errorf("with %q the conversation stays for %v, want %v", thinking, left, want)
+		}
+	}
+}
+
+// TestAnswersThatAreNone: a 200 that is empty, or a page of something in between,
+// is no answer, and another account may have one.
+func TestAnswersThatAreNone(t *testing.T) {
+	for kind, page := range map[string]string{"text/html": "<html>Please sign in to this network</html>", "application/json": ""} {
+		b := newFour(t, "")
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			_, _ = w.Write([]byte(page))
+		}))
+		b.h.live.state.Pin("a")
+		b.h.accounts[0].base.host = strings.TrimPrefix(other.URL, "http://")
+		r := b.ask(hello)
+		r.mustServe(t, kind)
+		if r.header.Get("X-Shunt-Attempts") != "2" {
+			t.Errorf("%s: served after %s attempts", kind, r.header.Get("X-Shunt-Attempts"))
+		}
+		other.Close()
 	}
 }
