@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/caddy-shunt/caddy-shunt/internal/fakeclaude"
+	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
 // TestFilesAndBatchesStayWithTheirAccount: what lives in one account is found
@@ -99,14 +100,14 @@ func TestNothingIsMadeTwice(t *testing.T) {
 // TestBoundThinkingKeepsTheConversation: where only one account can read the
 // thinking, the conversation's place outlives its prompt cache.
 func TestBoundThinkingKeepsTheConversation(t *testing.T) {
-	for thinking, want := range map[string]time.Duration{`"thinking":{"type":"adaptive"},`: boundThinkingLife, "": 5 * time.Minute} {
+	for thinking, want := range map[string]time.Duration{`"thinking":{"type":"adaptive"},`: pool.BoundLife, "": 5 * time.Minute} {
 		b := newFour(t, "")
 		b.ask(`{"model":"claude-sonnet-5-5","max_tokens":50,`+thinking+`"messages":[{"role":"user","content":"x"}]}`, "X-Claude-Code-Session-Id", "s").mustServe(t, thinking)
 		data, _, err := b.h.live.state.Snapshot()
 		if err != nil {
 			t.Fatal(err)
 		}
-		left := time.Until(gjson.GetBytes(data, "sessions.0.expires").Time())
+		left := time.Until(gjson.GetBytes(data, "sessions.0.until").Time())
 		if left > want || left < want-time.Minute {
 			t.Errorf("with %q the conversation stays for %v, want %v", thinking, left, want)
 		}

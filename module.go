@@ -66,7 +66,7 @@ type Handler struct {
 	Upstream string `json:"upstream,omitempty"`
 
 	// How an account is chosen when neither a pin nor the session decides.
-	// Default: least_used.
+	// Default: balanced.
 	PolicyRaw json.RawMessage `json:"policy,omitempty" caddy:"namespace=http.handlers.shunt.policies inline_key=policy"`
 
 	// How long and with how many others a request waits when no account is open.
@@ -246,7 +246,7 @@ func (h *Handler) loadModules(ctx caddy.Context) error {
 // configuration.
 func (h *Handler) takePool() error {
 	value, _, err := livePools.LoadOrNew(h.Pool, func() (caddy.Destructor, error) {
-		return &livePool{name: h.Pool, state: pool.New(time.Now, rand.Uint64())}, nil
+		return &livePool{name: h.Pool, state: pool.New(pool.SystemClock{}, rand.Uint64())}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("making pool %q: %w", h.Pool, err)

@@ -57,7 +57,7 @@ func (x *exchange) finish() {
 	if priced {
 		record.CostUSD = &cost
 	}
-	x.h.live.state.Finish(record, key)
+	x.h.live.state.Finish(record, key, x.want.Trace)
 	x.h.metrics.request(x, &record, took)
 	x.logFields(&record)
 }

@@ -109,10 +109,6 @@ type result struct {
 	firstByte time.Duration
 }
 
-// boundThinkingLife is how long a conversation stays with the account that alone
-// can read its thinking.
-const boundThinkingLife = 24 * time.Hour
-
 // statusClientGone is the status that is logged when the client left before the
 // answer (nginx's convention, and Caddy's).
 const statusClientGone = 499
@@ -131,16 +127,12 @@ func (x *exchange) serve() error {
 	x.facts = anthropic.ReadFacts(x.endpoint, x.r.Header, x.body)
 	x.want = pool.Request{
 		User: x.who.name, Session: x.facts.Session, Model: x.facts.Model, Endpoint: x.endpoint, CacheLife: x.facts.CacheLife,
-		Refs: x.facts.Refs, Home: x.h.ResourceAccount,
+		Refs: x.facts.Refs, Home: x.h.ResourceAccount, Arrived: x.started, Bound: x.facts.BoundThinking, Trace: x.h.live.state.NewTrace(),
 	}
 	if x.route.Ref != "" {
 		x.want.Refs = append(x.want.Refs, x.route.Ref)
 	}
 	x.want.List = x.endpoint.Holds() && x.r.Method == http.MethodGet && x.route.Ref == ""
-	if x.facts.BoundThinking {
-		// Moving would lose the conversation's thinking, so cold is no reason to move.
-		x.want.CacheLife = max(x.want.CacheLife, boundThinkingLife)
-	}
 	return x.loop()
 }
 
@@ -238,7 +230,7 @@ func (x *exchange) acquire() (*pool.Lease, *pool.Refusal) {
 	if left := x.patience(); left > 0 {
 		hold = min(hold, left)
 	}
-	lease, refused, waited := x.h.group.Acquire(x.r.Context(), &x.want, pool.Waiting{Hold: hold, Queue: x.h.Hold.Queue})
+	lease, refused, waited := x.h.group.Acquire(x.r.Context(), &x.want, pool.Waiting{Hold: hold, Queue: x.h.Hold.Queue, Stay: pool.MaxStay})
 	x.waited += waited
 	return lease, refused
 }

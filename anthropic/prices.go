@@ -1,6 +1,10 @@
 package anthropic
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // PricesAsOf is the day on which the built-in price table was last compared
 // with the published one.
@@ -42,16 +46,32 @@ var prices = map[string]Price{
 
 const webSearchPrice = 10.0 / 1000
 
+// byPrefix has the keys of prices, longest first.
+var byPrefix = slices.SortedFunc(maps.Keys(prices), func(a, b string) int { return len(b) - len(a) })
+
 // PriceOf finds the price of a model; false when it is not known.
 func PriceOf(model string) (Price, bool) {
-	best := ""
-	for prefix := range prices {
-		if len(prefix) > len(best) && strings.HasPrefix(model, prefix) {
-			best = prefix
+	for _, prefix := range byPrefix {
+		if strings.HasPrefix(model, prefix) {
+			return prices[prefix], true
 		}
 	}
-	p, ok := prices[best]
-	return p, ok
+	return Price{}, false
+}
+
+// usualPrice stands in for a model whose price is not known where only the size of
+// one request against another counts.
+var usualPrice = prices["claude-sonnet-5"]
+
+// Load is what usage weighs in an account's windows, in millionths of a US dollar
+// at list price. Upstream does not tell how it weighs models and kinds of tokens;
+// prices are the nearest that is published.
+func Load(model string, u Usage) float64 {
+	p, ok := PriceOf(model)
+	if !ok {
+		p = usualPrice
+	}
+	return p.perMillion(u)
 }
 
 // Cost is what usage costs with the model, in US dollars; false when the
@@ -61,6 +81,10 @@ func Cost(model string, u Usage) (float64, bool) {
 	if !ok {
 		return 0, false
 	}
+	return p.perMillion(u)/1e6 + float64(u.WebSearches)*webSearchPrice, true
+}
+
+func (p *Price) perMillion(u Usage) float64 {
 	write5m := max(0, u.CacheWriteTokens-u.CacheWrite1hTokens)
 	perMillion := float64(u.InputTokens)*p.Input + float64(write5m)*p.CacheWrite5m +
 		float64(u.CacheWrite1hTokens)*p.CacheWrite1h + float64(u.CacheReadTokens)*p.CacheRead +
@@ -68,5 +92,5 @@ func Cost(model string, u Usage) (float64, bool) {
 	if p.LongPrompt > 0 && u.PromptTokens() > p.LongPrompt {
 		perMillion *= p.LongFactor
 	}
-	return perMillion/1e6 + float64(u.WebSearches)*webSearchPrice, true
+	return perMillion
 }

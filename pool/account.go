@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"slices"
 	"time"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
@@ -11,9 +12,11 @@ import (
 type account struct {
 	key, name string
 
-	windows map[string]*window // by window name: 5h, 7d, 7d_opus
-	buckets map[string]bucket  // classic limits of an API key, by name
-	benches map[string]bench   // by model family, wholeAccount for all
+	windows []*window // one for each name that was ever told
+	// fiveHour and sevenDay are those of windows that limit every model; nil until told.
+	fiveHour, sevenDay *window
+	buckets            map[string]bucket // classic limits of an API key, by name
+	benches            []bench           // at most one for each family
 	// suspect is set by a trouble whose end is a guess: until an answer shows
 	// that the account serves again, one request at a time tries it.
 	suspect  bool
@@ -22,44 +25,29 @@ type account struct {
 	lastUsed time.Time
 	turn     uint64 // the pool's pick that this account last got
 
+	// reserved is what the requests in flight are expected to cost, burn what the
+	// sessions here cost lately: see capacity.go.
+	reserved float64
+	burn     decayed
+	limit    inFlightLimit
+
+	// The pool's pick in which the account was last found to have the prefix, to be
+	// the session's home, or its parent's.
+	prefixStamp, homeStamp, parentStamp uint64
+
 	overageStatus, overageReason string
 
 	totals Totals
 	local  localWindow
 }
 
-// wholeAccount is the key of a bench that is not limited to a model family.
+// wholeAccount is the family of a bench that is not limited to a model family.
 const wholeAccount = ""
-
-// window is what is known of a usage window, each field with the time it was
-// told: answers may arrive in another order than they were made, and an answer
-// without a field does not unmake it.
-type window struct {
-	Utilization   float64   `json:"utilization"`
-	UtilizationAt time.Time `json:"utilization_at,omitzero"`
-	Status        string    `json:"status,omitempty"`
-	StatusAt      time.Time `json:"status_at,omitzero"`
-	Reset         time.Time `json:"reset,omitzero"`
-	ResetAt       time.Time `json:"reset_at,omitzero"`
-}
-
-// used is the utilization now: nothing once the window has started anew.
-func (w *window) used(now time.Time) float64 {
-	if w == nil || !w.Reset.IsZero() && !now.Before(w.Reset) {
-		return 0
-	}
-	return w.Utilization
-}
-
-type bucket struct {
-	Limit     int64     `json:"limit"`
-	Remaining int64     `json:"remaining"`
-	Reset     time.Time `json:"reset,omitzero"`
-	At        time.Time `json:"at"`
-}
 
 // bench keeps an account, or one model family of it, out of the choice.
 type bench struct {
+	// Family is what the bench is limited to, wholeAccount if not.
+	Family  string    `json:"family,omitempty"`
 	Until   time.Time `json:"until"`
 	Since   time.Time `json:"since"`
 	Verdict string    `json:"verdict"`
@@ -74,23 +62,7 @@ func (b *bench) guessed() bool { return b.Source != "reset" }
 
 func (a *account) learn(l *anthropic.Limits, now time.Time) {
 	for _, said := range l.Windows {
-		if a.windows == nil {
-			a.windows = make(map[string]*window)
-		}
-		w := a.windows[said.Name]
-		if w == nil {
-			w = &window{}
-			a.windows[said.Name] = w
-		}
-		if said.Utilization >= 0 {
-			w.Utilization, w.UtilizationAt = said.Utilization, now
-		}
-		if said.Status != "" {
-			w.Status, w.StatusAt = said.Status, now
-		}
-		if !said.Reset.IsZero() {
-			w.Reset, w.ResetAt = said.Reset, now
-		}
+		a.window(said.Name).learn(&said, now)
 	}
 	for _, said := range l.Buckets {
 		if said.Limit < 0 && said.Remaining < 0 {
@@ -106,52 +78,73 @@ func (a *account) learn(l *anthropic.Limits, now time.Time) {
 	}
 }
 
-// benchOf is the bench that keeps the account from serving the family now, the
-// one that lasts longest.
-func (a *account) benchOf(family string, now time.Time) (b bench, benched bool) {
-	for scope, candidate := range a.benches {
-		if scope != wholeAccount && scope != family || !now.Before(candidate.Until) {
-			continue
-		}
-		if !benched || candidate.Until.After(b.Until) {
-			b, benched = candidate, true
+// window finds or makes the window of that name.
+func (a *account) window(name string) *window {
+	for _, w := range a.windows {
+		if w.name == name {
+			return w
 		}
 	}
-	return b, benched
+	w := &window{name: name}
+	a.windows = append(a.windows, w)
+	switch name {
+	case "5h":
+		a.fiveHour = w
+	case "7d":
+		a.sevenDay = w
+	}
+	return w
+}
+
+// benchOf is the bench that keeps the account from serving the family now, the
+// one that lasts longest; nil when there is none.
+func (a *account) benchOf(family string, now time.Time) (longest *bench) {
+	for i := range a.benches {
+		b := &a.benches[i]
+		if b.Family != wholeAccount && b.Family != family || !now.Before(b.Until) {
+			continue
+		}
+		if longest == nil || b.Until.After(longest.Until) {
+			longest = b
+		}
+	}
+	return longest
 }
 
 // heal shortens benches that were set in what is now the future: the clock went
 // back, and a length that was guessed or counted from then must not grow by it.
 func (a *account) heal(now time.Time) {
-	for scope, b := range a.benches {
-		if b.guessed() && now.Before(b.Since) {
+	for i := range a.benches {
+		if b := &a.benches[i]; b.guessed() && now.Before(b.Since) {
 			b.Since, b.Until = now, now.Add(b.Until.Sub(b.Since))
-			a.benches[scope] = b
 		}
 	}
 }
 
-func (a *account) setBench(family string, b bench) {
-	if a.benches == nil {
-		a.benches = make(map[string]bench)
-	}
-	if old, ok := a.benches[family]; ok && old.Until.After(b.Until) && old.Source == "reset" {
-		// What upstream stated stands against a later, shorter guess.
+func (a *account) setBench(b bench) {
+	for i := range a.benches {
+		if a.benches[i].Family != b.Family {
+			continue
+		}
+		if old := &a.benches[i]; old.Until.After(b.Until) && old.Source == "reset" {
+			// What upstream stated stands against a later, shorter guess.
+			return
+		}
+		a.benches[i] = b
+		a.suspect = a.suspect || b.guessed()
 		return
 	}
-	a.benches[family] = b
+	a.benches = append(a.benches, b)
 	a.suspect = a.suspect || b.guessed()
 }
 
 // clear ends benches that a served request, begun after they were set, has
 // proved wrong, and forgets those that have run out.
 func (a *account) clear(family string, begun, now time.Time) {
-	for scope, b := range a.benches {
-		proved := (scope == wholeAccount || scope == family) && begun.After(b.Since)
-		if proved || !now.Before(b.Until) {
-			delete(a.benches, scope)
-		}
-	}
+	a.benches = slices.DeleteFunc(a.benches, func(b bench) bool {
+		proved := (b.Family == wholeAccount || b.Family == family) && begun.After(b.Since)
+		return proved || !now.Before(b.Until)
+	})
 	a.suspect, a.strikes = false, 0
 }
 

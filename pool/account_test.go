@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -31,18 +30,18 @@ func TestGuessedBenchesGrow(t *testing.T) {
 func TestTheLongestBenchHolds(t *testing.T) {
 	c := newClock()
 	a := &account{}
-	a.setBench("opus", bench{Until: c.now.Add(time.Hour)})
-	a.setBench(wholeAccount, bench{Until: c.now.Add(time.Minute)})
-	if b, ok := a.benchOf("opus", c.now); !ok || b.Until.Sub(c.now) != time.Hour {
+	a.setBench(bench{Family: "opus", Until: c.now.Add(time.Hour)})
+	a.setBench(bench{Until: c.now.Add(time.Minute)})
+	if b := a.benchOf("opus", c.now); b == nil || b.Until.Sub(c.now) != time.Hour {
 		t.Errorf("opus is benched until %v", b.Until)
 	}
-	if b, ok := a.benchOf("haiku", c.now); !ok || b.Until.Sub(c.now) != time.Minute {
+	if b := a.benchOf("haiku", c.now); b == nil || b.Until.Sub(c.now) != time.Minute {
 		t.Errorf("haiku is benched until %v", b.Until)
 	}
 	// What upstream stated is not cut short by a guess.
-	a.setBench("opus", bench{Until: c.now.Add(time.Hour), Source: "reset"})
-	a.setBench("opus", bench{Until: c.now.Add(time.Second), Source: "default"})
-	if b, _ := a.benchOf("opus", c.now); b.Until.Sub(c.now) != time.Hour {
+	a.setBench(bench{Family: "opus", Until: c.now.Add(time.Hour), Source: "reset"})
+	a.setBench(bench{Family: "opus", Until: c.now.Add(time.Second), Source: "default"})
+	if b := a.benchOf("opus", c.now); b.Until.Sub(c.now) != time.Hour {
 		t.Errorf("a guess cut a stated bench to %v", b.Until.Sub(c.now))
 	}
 }
@@ -52,7 +51,7 @@ func TestLearnMergesFields(t *testing.T) {
 	a := &account{}
 	a.learn(&anthropic.Limits{Windows: []anthropic.Window{{Name: "5h", Utilization: 0.4, Status: "allowed", Reset: c.now.Add(time.Hour)}}}, c.now)
 	a.learn(&anthropic.Limits{Windows: []anthropic.Window{{Name: "5h", Utilization: -1, Status: "rejected"}}}, c.now.Add(time.Minute))
-	w := a.windows["5h"]
+	w := a.fiveHour
 	if w.Utilization != 0.4 || w.Status != "rejected" || w.Reset.IsZero() {
 		t.Errorf("an answer without a field unmade it: %+v", w)
 	}
@@ -84,9 +83,9 @@ func TestRestoreLeavesBehindWhatHasEnded(t *testing.T) {
 }
 
 func TestRecentRequestsAreTheLast(t *testing.T) {
-	p := New(newClock().Now, 1)
+	p := New(newClock(), 1)
 	for i := range maxRecent + 50 {
-		p.Finish(Record{ID: fmt.Sprint(i)}, "")
+		p.Finish(Record{ID: fmt.Sprint(i)}, "", nil)
 	}
 	got := p.Group(members("a"), Policies[DefaultPolicy]).View().Recent
 	if len(got) != maxRecent || got[0].ID != fmt.Sprint(maxRecent+49) || got[maxRecent-1].ID != "50" {
@@ -119,19 +118,16 @@ func TestRefusalTellsTheSoonestTime(t *testing.T) {
 // TestLeaseOfAClientThatLeftComesBack: a client may leave in the moment in which
 // its turn comes.
 func TestLeaseOfAClientThatLeftComesBack(t *testing.T) {
-	p := New(time.Now, 1)
+	p := New(SystemClock{}, 1)
 	g := p.Group([]*Member{{Name: "a", Key: "a", MaxConcurrent: 1}}, Policies[DefaultPolicy])
 	held, _ := g.Pick(message(""))
-	ctx, cancel := context.WithCancel(t.Context())
-	w := &waiter{group: g, req: message(""), ready: make(chan *Lease, 1)}
 	p.mu.Lock()
-	place := p.waiting.line.PushBack(w)
+	_, _, self := g.join(message(""), Waiting{Hold: time.Minute})
+	ready := make(chan answer, 1)
+	self.done = func(l *Lease, r *Refusal) { ready <- answer{l, r} }
 	p.mu.Unlock()
 	held.End(anthropic.Usage{}) // hands the account to the one in line
-	cancel()
-	if lease, _, _ := g.leave(ctx, w, place, time.Now()); lease != nil {
-		t.Error("a client that left has an account")
-	}
+	g.giveUp(self, ready)
 	if lease, _ := g.Pick(message("")); lease == nil {
 		t.Error("the account is lost")
 	}

@@ -14,10 +14,20 @@ const (
 // ago is forgotten first.
 const maxBound = 100_000
 
-// madeSession is the session of what a person makes that lives in one account: it
-// all goes to the same one, so that one request can name any of it. No client can
-// give a session this name, since ours never begin with NUL.
-const madeSession = "\x00made"
+// holding says which account (Member.Key) has a thing, and until when.
+type holding struct {
+	account string
+	expires time.Time
+}
+
+// holderOf finds the account that has it, empty when none is known.
+func holderOf[K comparable](known *lru[K, holding], key K, now time.Time) string {
+	h := known.get(key)
+	if h == nil || !now.Before(h.expires) {
+		return ""
+	}
+	return h.account
+}
 
 // boundTo says which account (Member.Key) the request must go to; empty when any
 // may serve it. A refusal says why none can.
@@ -27,8 +37,8 @@ func (g *Group) boundTo(req *Request, now time.Time) (key string, refused *Refus
 	}
 	unknown := ""
 	for _, ref := range req.Refs {
-		holder, ok := g.pool.bound.get(ref, now)
-		if !ok || g.byKey(holder) == nil {
+		holder := holderOf(&g.pool.bound, ref, now)
+		if _, ours := g.byKey[holder]; !ours {
 			unknown = ref
 			continue
 		}
@@ -59,22 +69,14 @@ func (g *Group) homeKey(req *Request, now time.Time) string {
 			return m.Key
 		}
 	}
-	if key, ok := g.pool.sessions.get(sessionID(req.User, madeSession), now); ok && g.byKey(key) != nil {
-		return key
+	holder := holderOf(&g.pool.made, req.User, now)
+	if _, ours := g.byKey[holder]; ours {
+		return holder
 	}
 	if len(g.members) == 1 {
 		return g.members[0].Key
 	}
 	return ""
-}
-
-func (g *Group) byKey(key string) *Member {
-	for _, m := range g.members {
-		if m.Key == key {
-			return m
-		}
-	}
-	return nil
 }
 
 // Hold remembers that the lease's account holds the thing of that id.
@@ -84,8 +86,40 @@ func (l *Lease) Hold(id string, life time.Duration) {
 	defer p.mu.Unlock()
 	now := p.now()
 	p.changes++
-	p.bound.put(id, l.Member.Key, now.Add(life))
+	*p.bound.put(id) = holding{l.Member.Key, now.Add(life)}
 	if l.req.Endpoint.Holds() {
-		p.sessions.put(sessionID(l.req.User, madeSession), l.Member.Key, now.Add(life))
+		// All that a person makes goes to the same account, so that one request can
+		// name any of it.
+		*p.made.put(l.req.User) = holding{l.Member.Key, now.Add(life)}
+	}
+}
+
+// holdingSnapshot is a holding in a snapshot.
+type holdingSnapshot struct {
+	ID      string    `json:"id"`
+	Account string    `json:"account"`
+	Expires time.Time `json:"expires"`
+}
+
+// liveHoldings lists the holdings that last, least recently used first, and
+// forgets the others.
+func liveHoldings(known *lru[string, holding], now time.Time) []holdingSnapshot {
+	live := make([]holdingSnapshot, 0, known.len())
+	known.oldestFirst(func(id string, h *holding) {
+		if now.Before(h.expires) {
+			live = append(live, holdingSnapshot{ID: id, Account: h.account, Expires: h.expires})
+		} else {
+			known.remove(id)
+		}
+	})
+	return live
+}
+
+// restoreHoldings takes over the saved holdings that are not known better by now.
+func restoreHoldings(known *lru[string, holding], saved []holdingSnapshot, now time.Time) {
+	for _, h := range saved {
+		if holderOf(known, h.ID, now) == "" && now.Before(h.Expires) {
+			*known.put(h.ID) = holding{h.Account, h.Expires}
+		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 )
 
-func holding(refs ...string) *Request {
+func naming(refs ...string) *Request {
 	r := message("")
 	r.Refs = refs
 	return r
@@ -23,7 +23,7 @@ func TestBoundRequestsGoToTheirAccount(t *testing.T) {
 	lease.Hold("file_1", ResourceLife)
 	lease.End(anthropic.Usage{})
 	for range 10 {
-		if got := serve(t, g, holding("file_1")); got != home {
+		if got := serve(t, g, naming("file_1")); got != home {
 			t.Fatalf("a file of %s was looked for at %s", home, got)
 		}
 		// What a person makes next is put beside it.
@@ -43,7 +43,7 @@ func TestBoundRequestsGoToTheirAccount(t *testing.T) {
 	lease = pick(t, g, message(""))
 	lease.Report(windowSpent(c.now.Add(3600e9)), nil)
 	lease.End(anthropic.Usage{})
-	if lease, refused := g.Pick(holding("file_1")); lease != nil || len(refused.Closures) != 1 || refused.Until.IsZero() {
+	if lease, refused := g.Pick(naming("file_1")); lease != nil || len(refused.Closures) != 1 || refused.Until.IsZero() {
 		t.Errorf("%v %+v", lease, refused)
 	}
 }
@@ -51,15 +51,15 @@ func TestBoundRequestsGoToTheirAccount(t *testing.T) {
 func TestThingsOfUnknownPlace(t *testing.T) {
 	c := newClock()
 	g := group(c, members("a", "b")...)
-	if _, refused := g.Pick(holding("file_x")); refused == nil || refused.Unknown != "file_x" || !strings.Contains(refused.Words(c.now), "file_x") {
+	if _, refused := g.Pick(naming("file_x")); refused == nil || refused.Unknown != "file_x" || !strings.Contains(refused.Words(c.now), "file_x") {
 		t.Errorf("%+v", refused)
 	}
-	req := holding("file_x")
+	req := naming("file_x")
 	req.Home = "b"
 	if got := serve(t, g, req); got != "b" {
 		t.Errorf("looked for at %s", got)
 	}
-	if got := serve(t, group(c, members("only")...), holding("file_x")); got != "only" {
+	if got := serve(t, group(c, members("only")...), naming("file_x")); got != "only" {
 		t.Errorf("the only account was not asked: %s", got)
 	}
 	for i, ref := range []string{"file_a", "file_b"} {
@@ -69,15 +69,15 @@ func TestThingsOfUnknownPlace(t *testing.T) {
 		lease.End(anthropic.Usage{})
 	}
 	g.Pool().Pin("")
-	if _, refused := g.Pick(holding("file_a", "file_b")); refused == nil || !refused.Apart {
+	if _, refused := g.Pick(naming("file_a", "file_b")); refused == nil || !refused.Apart {
 		t.Errorf("files of two accounts: %+v", refused)
 	}
 	// A thing that is not known is looked for beside one that is.
-	if got := serve(t, g, holding("file_new", "file_b")); got != "b" {
+	if got := serve(t, g, naming("file_new", "file_b")); got != "b" {
 		t.Errorf("looked for at %s", got)
 	}
 	c.advance(ContainerLife)
-	if _, refused := g.Pick(holding("file_a")); refused == nil || refused.Unknown == "" {
+	if _, refused := g.Pick(naming("file_a")); refused == nil || refused.Unknown == "" {
 		t.Error("a container outlived its time")
 	}
 }
@@ -96,7 +96,7 @@ func TestBoundThingsAreInTheSnapshot(t *testing.T) {
 	if err := later.Pool().Restore(data); err != nil {
 		t.Fatal(err)
 	}
-	if got := serve(t, later, holding("file_1")); got != lease.Member.Name {
+	if got := serve(t, later, naming("file_1")); got != lease.Member.Name {
 		t.Errorf("after a restart the file is looked for at %s", got)
 	}
 }

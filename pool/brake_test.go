@@ -70,7 +70,7 @@ func TestBrakeHoldsBackAllAccountsAndLetsOneTry(t *testing.T) {
 
 func TestBrakeWakesTheLineOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New(time.Now, 1).Group(members("a", "b"), Policies[DefaultPolicy])
+		g := New(SystemClock{}, 1).Group(members("a", "b"), Policies[DefaultPolicy])
 		for _, name := range []string{"a", "b"} {
 			g.Pool().Pin(name)
 			lease, _ := g.Pick(message(""))

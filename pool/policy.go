@@ -1,99 +1,107 @@
 package pool
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
-// Candidate is an account that could serve the request now, as a policy sees it.
+// Window is a usage window of a candidate as it stands now. Nothing known of it
+// is as if it were not running.
+type Window struct {
+	// Used is the share that is used up, as last told; 0 once the window has started anew.
+	Used float64
+	// Left is the share of the window's time that is left, 1 when it is not running.
+	Left float64
+	// ResetIn is the time until it starts anew, 0 when it is not running.
+	ResetIn time.Duration
+	// Capacity is what the whole window was found to hold, in units of
+	// anthropic.Load; 0 when it is not known yet.
+	Capacity float64
+}
+
+// Candidate is what a policy knows of an account for one request.
 type Candidate struct {
 	Name string
 	// Weight is the account's configured size, at least 1.
 	Weight float64
-	// FiveHour, SevenDay and Family are the utilization of the windows that limit
-	// the request, 0 when nothing is known or the window has started anew.
-	FiveHour, SevenDay, Family float64
-	// FiveHourReset and SevenDayReset are zero when unknown or past.
-	FiveHourReset, SevenDayReset time.Time
-	InFlight                     int
+	// FiveHour and SevenDay limit every request. Family is, of those that limit the
+	// request's model family only, the one with the least head; the zero Window where
+	// there is none, whose head is no limit.
+	FiveHour, SevenDay, Family Window
+	// Burn is the share of the five-hour window that is expected to be used within
+	// ten minutes beyond what was told: by the sessions that live there, at the rate
+	// learned, and by the requests in flight.
+	Burn float64
+	// Bucket is the fullest classic limit (requests, tokens a minute), as a share
+	// used; 0 without any.
+	Bucket   float64
+	InFlight int
+	// WarmPrefix tells that another session left the same tools and system text in
+	// the account's prompt cache, Home that this session lived there within six
+	// hours, Parent that the session does which started this one.
+	WarmPrefix, Home, Parent bool
 	// Turn is the number of the pool's pick that the account last got; 0 if none.
 	Turn uint64
 }
 
-// Policy chooses among the accounts that could serve a request. Choose is called
-// with at least two candidates, in the order of the configuration, under the
-// pool's lock: it must be fast, keep no reference and have no state that it does
-// not guard itself. random(n) gives an integer in [0, n). The result is an index
-// into candidates.
+// Policy chooses among the accounts that could serve a request: the one with the
+// largest score gets it. Scores that differ by less than [Equal] count as the
+// same; among those the pool draws, by weight. Score is called under the pool's
+// lock: it must be fast, must not change or keep the candidate, and must give the
+// same result for the same arguments.
 type Policy interface {
 	Name() string
-	Choose(now time.Time, req *Request, candidates []Candidate, random func(n int) int) int
+	Score(now time.Time, req *Request, c *Candidate) float64
 }
+
+// Equal is how near two scores count as the same: upstream rounds utilization to
+// a hundredth.
+const Equal = 0.005
 
 // Policies are the built-in policies by name.
 var Policies = map[string]Policy{
-	"least_used":    byScore{"least_used", leastUsed},
-	"fill_first":    byScore{"fill_first", fillFirst},
-	"soonest_reset": byScore{"soonest_reset", soonestReset},
-	"round_robin":   byScore{"round_robin", longestIdle},
+	"balanced":      builtin{"balanced", balanced},
+	"least_used":    builtin{"least_used", leastUsed},
+	"fill_first":    builtin{"fill_first", fillFirst},
+	"soonest_reset": builtin{"soonest_reset", soonestReset},
+	"round_robin":   builtin{"round_robin", longestIdle},
 }
 
 // DefaultPolicy is the name of the policy that serves when none is configured.
-const DefaultPolicy = "least_used"
+const DefaultPolicy = "balanced"
 
-// byScore takes the lowest score; among equals it draws, by weight.
-type byScore struct {
+type builtin struct {
 	name  string
-	score func(now time.Time, c *Candidate) float64
+	score func(c *Candidate) float64
 }
 
-func (p byScore) Name() string { return p.name }
+func (p builtin) Name() string { return p.name }
 
-// equal is how near two scores count as the same: upstream rounds utilization
-// to a hundredth.
-const equal = 0.005
-
-func (p byScore) Choose(now time.Time, _ *Request, candidates []Candidate, random func(int) int) int {
-	best := math.Inf(1)
-	for i := range candidates {
-		best = min(best, p.score(now, &candidates[i]))
-	}
-	total, chosen := 0, 0
-	for i := range candidates {
-		if p.score(now, &candidates[i]) > best+equal {
-			continue
-		}
-		w := int(candidates[i].Weight)
-		total += w
-		if random(total) < w {
-			chosen = i
-		}
-	}
-	return chosen
-}
+func (p builtin) Score(_ time.Time, _ *Request, c *Candidate) float64 { return p.score(c) }
 
 // inFlightCost is how much of a window a request in flight is taken for, at an
 // account of weight 1: what it will burn is not yet told.
 const inFlightCost = 0.02
 
-func leastUsed(_ time.Time, c *Candidate) float64 {
-	return max(c.FiveHour, c.SevenDay, c.Family) + inFlightCost*float64(c.InFlight)/c.Weight
+// leastUsed takes the emptiest account, over all windows.
+func leastUsed(c *Candidate) float64 {
+	return -max(c.FiveHour.Used, c.SevenDay.Used, c.Family.Used, c.Bucket) - inFlightCost*float64(c.InFlight)/c.Weight
 }
 
 // fillFirst uses up the fullest account before it touches the next.
-func fillFirst(_ time.Time, c *Candidate) float64 { return -max(c.FiveHour, c.SevenDay, c.Family) }
-
-// soonestReset uses what would be lost first; accounts whose windows are not
-// running come last.
-func soonestReset(now time.Time, c *Candidate) float64 {
-	const never = 1e9
-	left := func(t time.Time) float64 {
-		if t.IsZero() {
-			return never
-		}
-		return t.Sub(now).Hours()
-	}
-	return min(left(c.SevenDayReset), left(c.FiveHourReset)+24*7)
+func fillFirst(c *Candidate) float64 {
+	return max(c.FiveHour.Used, c.SevenDay.Used, c.Family.Used, c.Bucket)
 }
 
-func longestIdle(_ time.Time, c *Candidate) float64 { return float64(c.Turn) }
+// soonestReset uses what would be lost first, in hours; accounts whose windows
+// are not running come last.
+func soonestReset(c *Candidate) float64 {
+	const never = 1e9
+	hours := func(w *Window) float64 {
+		if w.ResetIn <= 0 {
+			return never
+		}
+		return w.ResetIn.Hours()
+	}
+	return -min(hours(&c.SevenDay), hours(&c.FiveHour)+24*7)
+}
+
+// longestIdle goes round.
+func longestIdle(c *Candidate) float64 { return -float64(c.Turn) }

@@ -1,9 +1,12 @@
 package pool
 
 import (
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -51,39 +54,57 @@ func (m *Member) weight() float64 { return float64(max(1, m.Weight)) }
 // Pool is the state of one pool. Its methods and those of its groups and leases
 // are safe for concurrent use.
 type Pool struct {
-	now func() time.Time
+	clock Clock
 
 	mu       sync.Mutex // guards all below
+	pcg      *rand.PCG  // the source of rnd
 	rnd      *rand.Rand
 	accounts map[string]*account // by Member.Key
-	sessions sessions
-	bound    sessions // files, batches and containers by id
-	pin      string   // Member.Name, empty for none
+	sessions lru[sessionKey, place]
+	prefixes prefixes
+	bound    lru[string, holding] // files, batches and containers by id
+	made     lru[string, holding] // where each person's are, by person
+	pin      string               // Member.Name, empty for none
+	policy   Policy               // in the place of the groups' own; nil for theirs
 	waiting  queue
+	shares   shares
+	costs    costs
 	brakes   map[string]*brake // by model family
 	recent   ring
+	spare    []*Trace
 	people   map[string]*Totals
 	lastUsed string // Member.Name
 	started  time.Time
 	turns    uint64
-	scratch  []Candidate // reused by pick
-	indices  []int       // of scratch in the group's members
 	changes  uint64
+
+	// Used by one choice at a time.
+	stamps    uint64
+	candidate Candidate
+	scores    []scored
 }
 
-// New makes an empty pool. now is its clock; seed fixes the choice among equals.
-func New(now func() time.Time, seed uint64) *Pool {
+// New makes an empty pool. seed fixes the choice among equals.
+func New(clock Clock, seed uint64) *Pool {
+	pcg := rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)
 	return &Pool{
-		now:      now,
-		rnd:      rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)),
+		clock:    clock,
+		pcg:      pcg,
+		rnd:      rand.New(pcg),
 		accounts: make(map[string]*account),
-		sessions: newSessions(maxSessions),
-		bound:    newSessions(maxBound),
+		sessions: newLRU[sessionKey, place](maxSessions),
+		prefixes: newPrefixes(),
+		bound:    newLRU[string, holding](maxBound),
+		made:     newLRU[string, holding](maxBound),
+		shares:   make(shares),
+		costs:    make(costs),
 		people:   make(map[string]*Totals),
 		brakes:   make(map[string]*brake),
-		started:  now(),
+		started:  clock.Now(),
 	}
 }
+
+func (p *Pool) now() time.Time { return p.clock.Now() }
 
 // Changes grows whenever something happened that a snapshot would show.
 func (p *Pool) Changes() uint64 {
@@ -98,14 +119,17 @@ type Group struct {
 	members []*Member
 	states  []*account // of members, by index; owned by the pool
 	policy  Policy
+	// Indexes of members.
+	byKey, byName map[string]int
 }
 
 // Group joins a configuration to the pool. Members' names must differ.
 func (p *Pool) Group(members []*Member, policy Policy) *Group {
-	g := &Group{pool: p, members: members, policy: policy}
+	g := &Group{pool: p, members: members, policy: policy, byKey: make(map[string]int), byName: make(map[string]int)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, m := range members {
+	for i, m := range members {
+		g.byKey[m.Key], g.byName[m.Name] = i, i
 		g.states = append(g.states, p.account(m.Key, m.Name))
 	}
 	return g
@@ -143,4 +167,26 @@ func (p *Pool) Pinned() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.pin
+}
+
+// SwitchPolicy chooses by the built-in policy of that name from now on, whatever
+// the groups are configured with; an empty name gives them back their own.
+func (p *Pool) SwitchPolicy(name string) error {
+	policy, ok := Policies[name]
+	if !ok && name != "" {
+		return fmt.Errorf("policy: %q is not known; expected one of %s", name, strings.Join(slices.Sorted(maps.Keys(Policies)), ", "))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.policy = policy
+	p.changes++
+	return nil
+}
+
+// policyNow is the policy that decides. mu must be held.
+func (g *Group) policyNow() Policy {
+	if g.pool.policy != nil {
+		return g.pool.policy
+	}
+	return g.policy
 }

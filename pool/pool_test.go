@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -39,6 +40,10 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
+func (c *clock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
+	return time.AfterFunc(d, f).Stop
+}
+
 func members(names ...string) []*Member {
 	var ms []*Member
 	for _, name := range names {
@@ -48,7 +53,7 @@ func members(names ...string) []*Member {
 }
 
 func group(c *clock, ms ...*Member) *Group {
-	return New(c.Now, 1).Group(ms, Policies[DefaultPolicy])
+	return New(c, 1).Group(ms, Policies[DefaultPolicy])
 }
 
 func message(session string) *Request {
@@ -85,8 +90,7 @@ func tell(l *Lease, windows ...anthropic.Window) {
 
 func TestLeastUsedTakesTheEmptiestOverBothWindows(t *testing.T) {
 	c := newClock()
-	ms := members("five", "week", "free")
-	g := group(c, ms...)
+	g := New(c, 1).Group(members("five", "week", "free"), Policies["least_used"])
 	p := g.Pool()
 	for name, w := range map[string]anthropic.Window{
 		"five": {Name: "5h", Utilization: 0.5, Reset: c.now.Add(time.Hour)},
@@ -114,7 +118,7 @@ func TestLeastUsedTakesTheEmptiestOverBothWindows(t *testing.T) {
 }
 
 func TestRequestsInFlightSpread(t *testing.T) {
-	g := group(newClock(), members("a", "b", "c", "d")...)
+	g := New(newClock(), 1).Group(members("a", "b", "c", "d"), Policies["least_used"])
 	count := map[string]int{}
 	for range 40 {
 		count[pick(t, g, message("")).Member.Name]++
@@ -279,40 +283,54 @@ func TestCountingTokensIgnoresUsageBenches(t *testing.T) {
 }
 
 func TestPolicies(t *testing.T) {
-	now := newClock().now
 	candidates := []Candidate{
-		{Name: "half", Weight: 1, FiveHour: 0.5, SevenDayReset: now.Add(50 * time.Hour), Turn: 3},
-		{Name: "full", Weight: 1, FiveHour: 0.9, SevenDayReset: now.Add(100 * time.Hour), Turn: 2},
-		{Name: "fresh", Weight: 1, Turn: 1},
-		{Name: "soon", Weight: 1, FiveHour: 0.6, SevenDayReset: now.Add(2 * time.Hour), Turn: 4},
+		{Name: "half", Weight: 1, FiveHour: Window{Used: 0.5, Left: 1}, SevenDay: Window{Left: 0.3, ResetIn: 50 * time.Hour}, Turn: 3},
+		{Name: "full", Weight: 1, FiveHour: Window{Used: 0.9, Left: 1}, SevenDay: Window{Left: 0.6, ResetIn: 100 * time.Hour}, Turn: 2},
+		{Name: "fresh", Weight: 1, FiveHour: Window{Left: 1}, SevenDay: Window{Left: 1}, Turn: 1},
+		{Name: "soon", Weight: 1, FiveHour: Window{Used: 0.6, Left: 1}, SevenDay: Window{Left: 0.01, ResetIn: 2 * time.Hour}, Turn: 4},
 	}
-	for policy, want := range map[string]string{"least_used": "fresh", "fill_first": "full", "soonest_reset": "soon", "round_robin": "fresh"} {
-		got := Policies[policy].Choose(now, message(""), candidates, rand.IntN)
-		if candidates[got].Name != want {
-			t.Errorf("%s took %s, want %s", policy, candidates[got].Name, want)
+	for policy, want := range map[string]string{"balanced": "soon", "least_used": "fresh", "fill_first": "full", "soonest_reset": "soon", "round_robin": "fresh"} {
+		best, top := "", math.Inf(-1)
+		for i := range candidates {
+			if score := Policies[policy].Score(time.Time{}, message(""), &candidates[i]); score > top {
+				best, top = candidates[i].Name, score
+			}
+		}
+		if best != want {
+			t.Errorf("%s took %s, want %s", policy, best, want)
 		}
 	}
-	count := map[int]int{}
+	g := group(newClock(), &Member{Name: "three", Key: "3", Weight: 3}, &Member{Name: "one", Key: "1"})
+	count := map[string]int{}
 	for range 4000 {
-		count[Policies["least_used"].Choose(now, message(""), []Candidate{{Weight: 3}, {Weight: 1}}, rand.IntN)]++
+		count[serve(t, g, message(""))]++
 	}
-	if count[0] < 2700 || count[0] > 3300 {
+	if count["three"] < 2700 || count["three"] > 3300 {
 		t.Errorf("weights 3 and 1 shared 4000 picks as %v", count)
 	}
 }
 
-func TestSessionsAreBounded(t *testing.T) {
-	c := newClock()
-	s := newSessions(3)
+func TestLRUIsBounded(t *testing.T) {
+	l := newLRU[string, int](3)
 	for i := range 10 {
-		s.put(fmt.Sprint(i), "a", c.now.Add(time.Hour))
+		*l.put(fmt.Sprint(i)) = i
+		if i == 8 {
+			l.put("7") // newer than 8 now
+		}
 	}
-	s.get("7", c.now)
-	if len(s.byID) != 3 || s.order.Len() != 3 {
-		t.Errorf("%d sessions are kept", len(s.byID))
+	if l.len() != 3 {
+		t.Errorf("%d are kept", l.len())
 	}
-	if _, ok := s.get("9", c.now); !ok {
-		t.Error("the newest session was forgotten")
+	var kept []string
+	l.oldestFirst(func(key string, value *int) { kept = append(kept, fmt.Sprintf("%s=%d", key, *value)) })
+	if got := strings.Join(kept, " "); got != "8=8 7=7 9=9" {
+		t.Errorf("kept %s", got)
+	}
+	l.remove("7")
+	l.remove("8")
+	l.remove("9")
+	if l.len() != 0 || l.oldest != nil || l.newest != nil {
+		t.Error("the empty list is not empty")
 	}
 }
 
@@ -351,7 +369,7 @@ func TestSnapshotRestoresTheSamePool(t *testing.T) {
 	lease := pick(t, g, message("x"))
 	lease.Report(windowSpent(c.now.Add(time.Hour)), &anthropic.Limits{Windows: []anthropic.Window{{Name: "5h", Utilization: 1, Status: "rejected", Reset: c.now.Add(time.Hour)}}})
 	lease.End(anthropic.Usage{OutputTokens: 7})
-	g.Pool().Finish(Record{ID: "r1", User: "ann", Usage: anthropic.Usage{OutputTokens: 7}}, lease.Member.Key)
+	g.Pool().Finish(Record{ID: "r1", User: "ann", Usage: anthropic.Usage{OutputTokens: 7}}, lease.Member.Key, nil)
 
 	data, _, err := g.Pool().Snapshot()
 	if err != nil {
@@ -396,7 +414,7 @@ func TestSnapshotRestoresTheSamePool(t *testing.T) {
 
 func TestRestoreRefusesWhatItCannotRead(t *testing.T) {
 	for _, data := range []string{"", "{", "[]", `{"version":0}`, `{"version":99}`} {
-		if err := New(newClock().Now, 1).Restore([]byte(data)); err == nil {
+		if err := New(newClock(), 1).Restore([]byte(data)); err == nil {
 			t.Errorf("restored %q", data)
 		}
 	}
@@ -428,7 +446,7 @@ func FuzzRestore(f *testing.F) {
 
 func TestWaitingIsFirstComeFirstServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(time.Now, 1)
+		p := New(SystemClock{}, 1)
 		g := p.Group([]*Member{{Name: "a", Key: "a", MaxConcurrent: 1}}, Policies[DefaultPolicy])
 		first, _ := g.Pick(message(""))
 		order := make(chan int, 3)
@@ -465,7 +483,7 @@ func TestWaitingIsFirstComeFirstServed(t *testing.T) {
 
 func TestWaitingEndsWhenABenchDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New(time.Now, 1).Group(members("a"), Policies[DefaultPolicy])
+		g := New(SystemClock{}, 1).Group(members("a"), Policies[DefaultPolicy])
 		lease, _ := g.Pick(message(""))
 		lease.Report(windowSpent(time.Now().Add(20*time.Second)), nil)
 		lease.End(anthropic.Usage{})
@@ -479,7 +497,7 @@ func TestWaitingEndsWhenABenchDoes(t *testing.T) {
 
 func TestWaitingGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(time.Now, 1)
+		p := New(SystemClock{}, 1)
 		g := p.Group([]*Member{{Name: "a", Key: "a", MaxConcurrent: 1}}, Policies[DefaultPolicy])
 		held, _ := g.Pick(message(""))
 		begun := time.Now()
@@ -518,7 +536,7 @@ func TestWaitingGivesUp(t *testing.T) {
 // TestLeasesUnderLoad: whatever happens at once, nobody gets an account beyond
 // its cap and all leases come back.
 func TestLeasesUnderLoad(t *testing.T) {
-	p := New(time.Now, 1)
+	p := New(SystemClock{}, 1)
 	ms := []*Member{{Name: "a", Key: "a", MaxConcurrent: 3}, {Name: "b", Key: "b", MaxConcurrent: 2}}
 	g := p.Group(ms, Policies[DefaultPolicy])
 	var wg sync.WaitGroup
@@ -559,12 +577,14 @@ func BenchmarkPick(b *testing.B) {
 			for i := range n {
 				ms = append(ms, &Member{Name: fmt.Sprint(i), Key: fmt.Sprint(i)})
 			}
-			g := New(time.Now, 1).Group(ms, Policies[DefaultPolicy])
+			g := New(SystemClock{}, 1).Group(ms, Policies[DefaultPolicy])
 			req := message("s")
+			req.Trace = g.Pool().NewTrace()
 			b.ReportAllocs()
 			for b.Loop() {
 				lease, _ := g.Pick(req)
-				lease.End(anthropic.Usage{})
+				lease.End(anthropic.Usage{InputTokens: 1})
+				req.Trace.reset()
 			}
 		})
 	}

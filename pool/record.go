@@ -38,19 +38,23 @@ type Totals struct {
 // maxRecent is how many requests are remembered.
 const maxRecent = 200
 
-// ring keeps the last requests.
+// ring keeps the last requests, with their decisions.
 type ring struct {
 	records []Record
+	traces  []*Trace // of records; nil where there is none
 	next    int
 }
 
-func (r *ring) add(rec Record) {
+// add returns the trace that is no longer needed.
+func (r *ring) add(rec Record, trace *Trace) (old *Trace) {
 	if len(r.records) < maxRecent {
-		r.records = append(r.records, rec)
-		return
+		r.records, r.traces = append(r.records, rec), append(r.traces, trace)
+		return nil
 	}
-	r.records[r.next] = rec
+	old = r.traces[r.next]
+	r.records[r.next], r.traces[r.next] = rec, trace
 	r.next = (r.next + 1) % maxRecent
+	return old
 }
 
 // newestFirst copies the records.
@@ -63,16 +67,45 @@ func (r *ring) newestFirst() []Record {
 	return out
 }
 
+// trace finds the decisions of a request.
+func (r *ring) trace(id string) *Trace {
+	for i := range r.records {
+		if r.records[i].ID == id {
+			return r.traces[i]
+		}
+	}
+	return nil
+}
+
+// NewTrace gives a trace for one request, which Finish takes back.
+func (p *Pool) NewTrace() *Trace {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.spare); n > 0 {
+		t := p.spare[n-1]
+		p.spare = p.spare[:n-1]
+		return t
+	}
+	return new(Trace)
+}
+
+// maxSpare bounds how many traces are kept for use.
+const maxSpare = 64
+
 // maxPeople bounds the totals that are kept by person.
 const maxPeople = 10_000
 
 // Finish records how a request ended. account is the name of the one that
-// answered, as in r, key its Member.Key; both are empty when none did.
-func (p *Pool) Finish(r Record, key string) {
+// answered, as in r, key its Member.Key; both are empty when none did. trace may be
+// nil; otherwise its request's leases must have ended, and it must not be used again.
+func (p *Pool) Finish(r Record, key string, trace *Trace) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.changes++
-	p.recent.add(r)
+	if old := p.recent.add(r, trace); old != nil && len(p.spare) < maxSpare {
+		old.reset()
+		p.spare = append(p.spare, old)
+	}
 	if a, ok := p.accounts[key]; ok {
 		a.totals.Requests++
 	}

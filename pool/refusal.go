@@ -11,15 +11,18 @@ type ClosureKind uint8
 
 // The kinds.
 const (
+	// Open: nothing keeps it from serving.
+	Open ClosureKind = iota
 	// ClosedOwner: it belongs to somebody else.
-	ClosedOwner ClosureKind = iota
+	ClosedOwner
 	// ClosedModel: it is not configured to serve the model.
 	ClosedModel
 	// ClosedTried: this request has been there.
 	ClosedTried
 	// ClosedBench: it is benched until a time.
 	ClosedBench
-	// ClosedFull: it has as many requests in flight as it may.
+	// ClosedFull: it has as many requests in flight as it may, or as it was found to
+	// take.
 	ClosedFull
 	// ClosedProbe: it had trouble, and one request is finding out whether it is over.
 	ClosedProbe
@@ -39,14 +42,32 @@ type Closure struct {
 	Reason          string
 }
 
-var (
-	closureOwner = Closure{Kind: ClosedOwner, Reason: "somebody else's"}
-	closureModel = Closure{Kind: ClosedModel, Reason: "not for this model"}
-	closureBound = Closure{Kind: ClosedBound, Reason: "without what the request names"}
-	closureTried = Closure{Kind: ClosedTried, Reason: "unable to serve this request"}
-	closureFull  = Closure{Kind: ClosedFull, Reason: "busy"}
-	closureProbe = Closure{Kind: ClosedProbe, Reason: "being tried after a trouble"}
-)
+// closureReasons say in words what needs no more than its kind.
+var closureReasons = [...]string{
+	ClosedOwner: "somebody else's",
+	ClosedModel: "not for this model",
+	ClosedTried: "unable to serve this request",
+	ClosedFull:  "busy",
+	ClosedProbe: "being tried after a trouble",
+	ClosedBound: "without what the request names",
+	ClosedBrake: "overloaded",
+}
+
+// closure tells about a member that is closed to requests for the family.
+func (g *Group) closure(i int, kind ClosureKind, family string, now time.Time) Closure {
+	c := Closure{Kind: kind}
+	if kind == ClosedBench || kind == ClosedTried {
+		// What it answered may have benched an account that was tried.
+		if b := g.states[i].benchOf(family, now); b != nil {
+			c.Until, c.Verdict, c.Window, c.Login, c.Reason = b.Until, b.Verdict, b.Window, b.Login, b.Reason
+			return c
+		}
+	}
+	if int(kind) < len(closureReasons) {
+		c.Reason = closureReasons[kind]
+	}
+	return c
+}
 
 // Refusal says why no account can serve a request.
 type Refusal struct {
@@ -62,6 +83,9 @@ type Refusal struct {
 	Closures []AccountClosure
 	// Full is true when the waiting line had no place left.
 	Full bool
+	// Stay is true when the session waits for its own account although another may
+	// be open; Until is then when it gives that up, or when its account opens.
+	Stay bool
 	// Unknown is the id of a thing that no account is known to hold, Unlisted that
 	// the request lists things and no account is known to have any, and Apart that
 	// the request names things of several accounts: waiting helps none of them.
@@ -81,11 +105,12 @@ func (r *Refusal) Hopeless() bool { return !r.Busy && r.Until.IsZero() }
 func (g *Group) refusal(req *Request, family, only string, now time.Time) *Refusal {
 	r := &Refusal{}
 	for i, m := range g.members {
-		c := g.closed(i, req, family, only, now)
-		if c == nil {
+		kind := g.closedBy(i, req, family, only, now)
+		if kind == Open {
 			continue
 		}
-		switch c.Kind {
+		c := g.closure(i, kind, family, now)
+		switch kind {
 		case ClosedOwner, ClosedBound:
 			continue
 		case ClosedModel:
@@ -97,15 +122,10 @@ func (g *Group) refusal(req *Request, family, only string, now time.Time) *Refus
 			}
 		case ClosedFull, ClosedProbe:
 			r.Busy = true
-		case ClosedTried:
-			// It may have been benched by what it answered.
-			if b, benched := g.states[i].benchOf(family, now); benched {
-				c = &Closure{Kind: ClosedTried, Until: b.Until, Verdict: b.Verdict, Window: b.Window, Login: b.Login, Reason: b.Reason}
-			}
 		}
 		r.Allowed++
 		r.Serving++
-		r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: *c})
+		r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: c})
 	}
 	return r
 }
@@ -114,7 +134,7 @@ func (g *Group) refusal(req *Request, family, only string, now time.Time) *Refus
 func (g *Group) brakeRefusal(req *Request, family, only string, until time.Time, busy bool, now time.Time) *Refusal {
 	r := g.refusal(req, family, only, now)
 	for i, m := range g.members {
-		if g.closed(i, req, family, only, now) == nil {
+		if g.closedBy(i, req, family, only, now) == Open {
 			r.Allowed++
 			r.Serving++
 			r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: Closure{Kind: ClosedBrake, Until: until, Verdict: "overloaded", Reason: "overloaded"}})

@@ -1,94 +1,110 @@
 package pool
 
-import (
-	"container/list"
-	"time"
+import "time"
+
+const (
+	// maxSessions bounds how many sessions are remembered; beyond it the one that
+	// was used longest ago is forgotten.
+	maxSessions = 100_000
+	// homeLife is how long it is remembered where a session lived after its cache
+	// has gone cold: some of what it had may still be there.
+	homeLife = 6 * time.Hour
+	// BoundLife is how long a conversation stays with the account that alone can read
+	// its thinking.
+	BoundLife = 24 * time.Hour
 )
 
-// maxSessions bounds how many sessions are remembered; beyond it the one that
-// was used longest ago is forgotten.
-const maxSessions = 100_000
-
-// session is the place of one conversation: the account whose prompt cache is
-// warm for it.
-type session struct {
-	ID      string    `json:"id"`
-	Account string    `json:"account"` // Member.Key
-	Expires time.Time `json:"expires"`
+// sessionKey names a conversation with one model family: caches are per model,
+// so its requests to another family have a place of their own. The person is part
+// of it, so that nobody can take another's place by naming it.
+type sessionKey struct {
+	User, Session, Family string
 }
 
-// sessions remembers the places, the most recently used first.
-type sessions struct {
-	limit int
-	byID  map[string]*list.Element // of session
-	order *list.List
+// place is where a session lives.
+type place struct {
+	// The session lives at Account (Member.Key) until Until: as long as its prompt
+	// cache is warm there, or longer when only that account can read its thinking.
+	Account string
+	Until   time.Time
+	// Unproved is true until the account has served the session.
+	Unproved bool
+	// Home is the account that last served the session, at HomeAt.
+	Home   string
+	HomeAt time.Time
+	// Tokens is the size of its last prompt, 0 when not known.
+	Tokens int64
 }
 
-func newSessions(limit int) sessions {
-	return sessions{limit: limit, byID: make(map[string]*list.Element), order: list.New()}
-}
+func (s *place) livesAt(now time.Time) bool { return s != nil && now.Before(s.Until) }
 
-// sessionID scopes a client's session to the person, so that nobody can take
-// another's place by naming it.
-func sessionID(user, key string) string {
-	if key == "" {
+// homeOf is the account where the session lived not long ago, empty for none.
+func (s *place) homeOf(now time.Time) string {
+	if s == nil || now.Sub(s.HomeAt) > homeLife {
 		return ""
 	}
-	return user + "\x00" + key
+	return s.Home
 }
 
-func (s *sessions) get(id string, now time.Time) (account string, ok bool) {
-	e, found := s.byID[id]
-	if !found {
-		return "", false
-	}
-	place := e.Value.(*session)
-	if !now.Before(place.Expires) {
-		s.remove(e)
-		return "", false
-	}
-	return place.Account, true
+// over reports whether nothing about the place can matter any more.
+func (s *place) over(now time.Time) bool { return !s.livesAt(now) && s.homeOf(now) == "" }
+
+// keyOf is the request's session; false when it has none.
+func keyOf(req *Request, family string) (sessionKey, bool) {
+	return sessionKey{User: req.User, Session: req.Session, Family: family}, req.Session != ""
 }
 
-func (s *sessions) put(id, account string, expires time.Time) {
-	if e, ok := s.byID[id]; ok {
-		place := e.Value.(*session)
-		place.Account, place.Expires = account, expires
-		s.order.MoveToFront(e)
+// settle notes that the session is being served by the account.
+func (p *Pool) settle(l *Lease, now time.Time) {
+	key, ok := keyOf(l.req, l.family)
+	if !ok || !l.req.paid() || l.Reason == ReasonPinned {
 		return
 	}
-	s.byID[id] = s.order.PushFront(&session{ID: id, Account: account, Expires: expires})
-	for s.order.Len() > s.limit {
-		s.remove(s.order.Back())
+	s := p.sessions.put(key)
+	s.Account, s.Until, s.Unproved = l.state.key, now.Add(l.req.life()), false
+	s.Home, s.HomeAt = l.state.key, now
+	if l.req.Prefix != 0 {
+		p.prefixes.warm(l.req.Prefix, l.state, now.Add(l.req.CacheLife), now)
 	}
 }
 
-func (s *sessions) remove(e *list.Element) {
-	delete(s.byID, e.Value.(*session).ID)
-	s.order.Remove(e)
+// sessionSnapshot is a session's place in a snapshot.
+type sessionSnapshot struct {
+	User    string    `json:"user,omitempty"`
+	Session string    `json:"session"`
+	Family  string    `json:"family"`
+	Account string    `json:"account"`
+	Until   time.Time `json:"until,omitzero"`
+	Home    string    `json:"home,omitempty"`
+	HomeAt  time.Time `json:"home_at,omitzero"`
+	Tokens  int64     `json:"tokens,omitempty"`
 }
 
-// live lists the sessions that have not expired, least recently used first, and
+// liveSessions lists the places that still matter, least recently used first, and
 // forgets the others.
-func (s *sessions) live(now time.Time) []session {
-	live := make([]session, 0, s.order.Len())
-	for e := s.order.Back(); e != nil; {
-		place, prev := e.Value.(*session), e.Prev()
-		if now.Before(place.Expires) {
-			live = append(live, *place)
-		} else {
-			s.remove(e)
+func (p *Pool) liveSessions(now time.Time) []sessionSnapshot {
+	live := make([]sessionSnapshot, 0, p.sessions.len())
+	p.sessions.oldestFirst(func(key sessionKey, s *place) {
+		if s.over(now) {
+			p.sessions.remove(key)
+			return
 		}
-		e = prev
-	}
+		if !s.Unproved {
+			live = append(live, sessionSnapshot{User: key.User, Session: key.Session, Family: key.Family,
+				Account: s.Account, Until: s.Until, Home: s.Home, HomeAt: s.HomeAt, Tokens: s.Tokens})
+		}
+	})
 	return live
 }
 
-// restore takes over the saved places that are not known better by now.
-func (s *sessions) restore(saved []session, now time.Time) {
-	for _, place := range saved {
-		if _, known := s.get(place.ID, now); !known && place.ID != "" && now.Before(place.Expires) {
-			s.put(place.ID, place.Account, place.Expires)
+// restoreSessions takes over the saved places that are not known better by now.
+func (p *Pool) restoreSessions(saved []sessionSnapshot, now time.Time) {
+	for _, s := range saved {
+		key := sessionKey{User: s.User, Session: s.Session, Family: s.Family}
+		restored := place{Account: s.Account, Until: s.Until, Home: s.Home, HomeAt: s.HomeAt, Tokens: max(0, s.Tokens)}
+		if s.Session == "" || p.sessions.get(key) != nil || restored.over(now) {
+			continue
 		}
+		*p.sessions.put(key) = restored
 	}
 }

@@ -3,26 +3,33 @@ package pool
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // snapshotVersion is the version of the record that Snapshot writes. Restore
 // refuses a newer one.
-const snapshotVersion = 1
+const snapshotVersion = 2
 
 // forgetAfter is how long the state of an account that nobody uses is kept: no
 // window is longer than a week, so after a month nothing in it can matter.
 const forgetAfter = 35 * 24 * time.Hour
 
+// maxRestored bounds what a record can make us keep of one account.
+const maxRestored = 64
+
 type snapshot struct {
 	Version  int                `json:"version"`
 	Taken    time.Time          `json:"taken"`
 	Pin      string             `json:"pin,omitempty"`
+	Policy   string             `json:"policy,omitempty"`
 	LastUsed string             `json:"last_used,omitempty"`
 	Accounts []accountSnapshot  `json:"accounts"`
-	Sessions []session          `json:"sessions"`
-	Bound    []session          `json:"bound,omitempty"`
-	Recent   []Record           `json:"recent"` // newest first
+	Sessions []sessionSnapshot  `json:"sessions"`
+	Bound    []holdingSnapshot  `json:"bound,omitempty"`
+	Made     []holdingSnapshot  `json:"made,omitempty"`
+	Costs    map[string]float64 `json:"costs,omitempty"` // of a request, by model family
+	Recent   []Record           `json:"recent"`          // newest first
 	People   map[string]*Totals `json:"people"`
 }
 
@@ -31,7 +38,9 @@ type accountSnapshot struct {
 	Name          string             `json:"name"`
 	Windows       map[string]*window `json:"windows,omitempty"`
 	Buckets       map[string]bucket  `json:"buckets,omitempty"`
-	Benches       map[string]bench   `json:"benches,omitempty"`
+	Benches       []bench            `json:"benches,omitempty"`
+	Limit         inFlightLimit      `json:"in_flight_limit,omitempty"`
+	Burn          decayed            `json:"burn,omitzero"`
 	Suspect       bool               `json:"suspect,omitempty"`
 	Strikes       int                `json:"strikes,omitempty"`
 	LastUsed      time.Time          `json:"last_used,omitzero"`
@@ -48,7 +57,14 @@ func (p *Pool) Snapshot() (data []byte, changes uint64, err error) {
 	now := p.now()
 	s := snapshot{
 		Version: snapshotVersion, Taken: now, Pin: p.pin, LastUsed: p.lastUsed,
-		Sessions: p.sessions.live(now), Bound: p.bound.live(now), Recent: p.recent.newestFirst(), People: make(map[string]*Totals, len(p.people)),
+		Sessions: p.liveSessions(now), Bound: liveHoldings(&p.bound, now), Made: liveHoldings(&p.made, now),
+		Costs: make(map[string]float64, len(p.costs)), Recent: p.recent.newestFirst(), People: make(map[string]*Totals, len(p.people)),
+	}
+	if p.policy != nil {
+		s.Policy = p.policy.Name()
+	}
+	for family, mean := range p.costs {
+		s.Costs[family] = *mean
 	}
 	for user, t := range p.people {
 		copied := *t
@@ -76,17 +92,14 @@ func (a *account) snapshot() accountSnapshot {
 		OverageStatus: a.overageStatus, OverageReason: a.overageReason, Totals: a.totals, Local: a.local,
 		Windows: make(map[string]*window, len(a.windows)),
 		Buckets: make(map[string]bucket, len(a.buckets)),
-		Benches: make(map[string]bench, len(a.benches)),
+		Benches: slices.Clone(a.benches), Limit: a.limit, Burn: a.burn,
 	}
-	for name, w := range a.windows {
+	for _, w := range a.windows {
 		copied := *w
-		s.Windows[name] = &copied
+		s.Windows[w.name] = &copied
 	}
 	for name, b := range a.buckets {
 		s.Buckets[name] = b
-	}
-	for family, b := range a.benches {
-		s.Benches[family] = b
 	}
 	return s
 }
@@ -108,6 +121,14 @@ func (p *Pool) Restore(data []byte) error {
 	if p.pin == "" {
 		p.pin = s.Pin
 	}
+	if policy, ok := Policies[s.Policy]; ok && p.policy == nil {
+		p.policy = policy
+	}
+	for family, mean := range s.Costs {
+		if _, known := p.costs[family]; !known && mean > 0 && len(p.costs) < maxRestored {
+			p.costs[family] = &mean
+		}
+	}
 	if p.lastUsed == "" {
 		p.lastUsed = s.LastUsed
 	}
@@ -116,8 +137,9 @@ func (p *Pool) Restore(data []byte) error {
 			p.account(saved.Key, saved.Name).restore(saved, now)
 		}
 	}
-	p.sessions.restore(s.Sessions, now)
-	p.bound.restore(s.Bound, now)
+	p.restoreSessions(s.Sessions, now)
+	restoreHoldings(&p.bound, s.Bound, now)
+	restoreHoldings(&p.made, s.Made, now)
 	p.restoreRecent(s.Recent)
 	for user, t := range s.People {
 		if t == nil || len(p.people) >= maxPeople {
@@ -140,13 +162,13 @@ func (t *Totals) add(u *Totals) {
 }
 
 func (p *Pool) restoreRecent(saved []Record) {
-	since := p.recent.newestFirst()
+	since, old := p.recent.newestFirst(), p.recent
 	p.recent = ring{}
 	for i := min(len(saved), maxRecent) - 1; i >= 0; i-- {
-		p.recent.add(saved[i])
+		p.recent.add(saved[i], nil)
 	}
 	for i := len(since) - 1; i >= 0; i-- {
-		p.recent.add(since[i])
+		p.recent.add(since[i], old.trace(since[i].ID))
 	}
 }
 
@@ -155,17 +177,10 @@ func (p *Pool) restoreRecent(saved []Record) {
 func (a *account) restore(s *accountSnapshot, now time.Time) {
 	fresh := a.lastUsed.IsZero()
 	for name, w := range s.Windows {
-		if w == nil {
+		if w == nil || len(a.windows) >= maxRestored {
 			continue
 		}
-		if a.windows == nil {
-			a.windows = make(map[string]*window)
-		}
-		if known := a.windows[name]; known == nil {
-			a.windows[name] = w
-		} else {
-			known.merge(w)
-		}
+		a.window(name).merge(w)
 	}
 	for name, b := range s.Buckets {
 		if _, known := a.buckets[name]; !known {
@@ -175,30 +190,17 @@ func (a *account) restore(s *accountSnapshot, now time.Time) {
 			a.buckets[name] = b
 		}
 	}
-	for family, b := range s.Benches {
-		if _, known := a.benches[family]; !known && fresh && now.Before(b.Until) {
-			if a.benches == nil {
-				a.benches = make(map[string]bench)
-			}
-			a.benches[family] = b
+	for _, b := range s.Benches {
+		if fresh && now.Before(b.Until) && len(a.benches) < maxRestored {
+			suspect := a.suspect
+			a.setBench(b)
+			a.suspect = suspect
 		}
 	}
 	if fresh {
 		a.suspect, a.strikes, a.lastUsed, a.local = s.Suspect, max(0, s.Strikes), s.LastUsed, s.Local
+		a.limit, a.burn = max(0, s.Limit), s.Burn
 		a.overageStatus, a.overageReason = s.OverageStatus, s.OverageReason
 	}
 	a.totals.add(&s.Totals)
-}
-
-// merge takes over each field that was told later than ours.
-func (w *window) merge(o *window) {
-	if o.UtilizationAt.After(w.UtilizationAt) {
-		w.Utilization, w.UtilizationAt = o.Utilization, o.UtilizationAt
-	}
-	if o.StatusAt.After(w.StatusAt) {
-		w.Status, w.StatusAt = o.Status, o.StatusAt
-	}
-	if o.ResetAt.After(w.ResetAt) {
-		w.Reset, w.ResetAt = o.Reset, o.ResetAt
-	}
 }

@@ -12,12 +12,13 @@ type View struct {
 	Now, Started time.Time
 	Pinned       string
 	LastUsed     string
-	Policy       string
-	Waiting      int
-	Sessions     int
-	Accounts     []AccountView
-	Recent       []Record // newest first
-	People       map[string]Totals
+	// Policy decides now, Configured is the group's own.
+	Policy, Configured string
+	Waiting            int
+	Sessions           int
+	Accounts           []AccountView
+	Recent             []Record // newest first
+	People             map[string]Totals
 }
 
 // AccountView is one account at one moment.
@@ -91,8 +92,8 @@ func (g *Group) View() View {
 	defer p.mu.Unlock()
 	now := p.now()
 	v := View{
-		Now: now, Started: p.started, Pinned: p.pin, LastUsed: p.lastUsed, Policy: g.policy.Name(),
-		Waiting: p.waiting.line.Len(), Sessions: p.sessions.order.Len(),
+		Now: now, Started: p.started, Pinned: p.pin, LastUsed: p.lastUsed, Policy: g.policyNow().Name(), Configured: g.policy.Name(),
+		Waiting: len(p.waiting.line), Sessions: p.sessions.len(),
 		Recent: p.recent.newestFirst(), People: make(map[string]Totals, len(p.people)),
 	}
 	for user, t := range p.people {
@@ -112,9 +113,9 @@ func (a *account) view(m *Member, now time.Time) AccountView {
 	if local := a.local.at(now); !local.Start.IsZero() {
 		v.Local, v.LocalEnds = local.Usage, local.Start.Add(localWindowLife)
 	}
-	for name, w := range a.windows {
+	for _, w := range a.windows {
 		v.Windows = append(v.Windows, WindowView{
-			Name: name, Known: !w.UtilizationAt.IsZero(), Utilization: w.used(now), Status: w.Status, Reset: w.Reset, Updated: latest(w.UtilizationAt, w.StatusAt, w.ResetAt),
+			Name: w.name, Known: !w.UtilizationAt.IsZero(), Utilization: w.used(now), Status: w.Status, Reset: w.Reset, Updated: latest(w.UtilizationAt, w.StatusAt, w.ResetAt),
 		})
 	}
 	sort.Slice(v.Windows, func(i, j int) bool { return v.Windows[i].Name < v.Windows[j].Name })
@@ -122,10 +123,10 @@ func (a *account) view(m *Member, now time.Time) AccountView {
 		v.Buckets = append(v.Buckets, BucketView{Name: name, Limit: b.Limit, Remaining: b.Remaining, Reset: b.Reset, Updated: b.At})
 	}
 	sort.Slice(v.Buckets, func(i, j int) bool { return v.Buckets[i].Name < v.Buckets[j].Name })
-	for family, b := range a.benches {
+	for _, b := range a.benches {
 		if now.Before(b.Until) {
 			v.Benches = append(v.Benches, BenchView{
-				Family: family, Until: b.Until, Since: b.Since, Verdict: b.Verdict, Reason: b.Reason, Source: b.Source, Window: b.Window, Login: b.Login,
+				Family: b.Family, Until: b.Until, Since: b.Since, Verdict: b.Verdict, Reason: b.Reason, Source: b.Source, Window: b.Window, Login: b.Login,
 			})
 		}
 	}
@@ -155,10 +156,10 @@ func (g *Group) Ready(missing func(*Member) string) (ready bool, refused *Refusa
 	for i, m := range g.members {
 		r.Allowed++
 		r.Serving++
-		b, benched := g.states[i].benchOf(wholeAccount, now)
+		b := g.states[i].benchOf(wholeAccount, now)
 		if reason := missing(m); reason != "" {
-			b = bench{Verdict: "login_required", Login: true, Reason: reason}
-		} else if !benched {
+			b = &bench{Verdict: "login_required", Login: true, Reason: reason}
+		} else if b == nil {
 			return true, nil
 		}
 		r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: Closure{

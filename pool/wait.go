@@ -1,8 +1,9 @@
 package pool
 
 import (
-	"container/list"
 	"context"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -11,24 +12,100 @@ type Waiting struct {
 	// Hold is how long a request waits for an account; 0 means not at all.
 	Hold time.Duration
 	// Queue is how many requests of the pool may wait; one more is refused at once.
+	// 0 means no bound.
 	Queue int
+	// Stay is how long a warm session waits for its own account while another could
+	// serve, counted from the request's arrival; 0 means not at all. It is also
+	// bounded by Hold.
+	Stay time.Duration
+	// Tick, when not nil, is called by Acquire in the caller's goroutine after First,
+	// and then every Every, for as long as the request waits.
+	Tick         func()
+	First, Every time.Duration
 }
 
-// waiter is one request in line. It is guarded by the pool's mutex; ready has
-// room for the one lease it may get.
+// waiter is one request in line. It is guarded by the pool's mutex.
 type waiter struct {
-	group *Group
-	req   *Request
-	ready chan *Lease
-	// retry ends when the bench does that keeps the waiter out for the least time,
-	// which is until.
-	retry *time.Timer
-	until time.Time
+	group    *Group
+	req      *Request
+	stay     time.Duration
+	deadline time.Time
+	done     func(*Lease, *Refusal)
+	// until is when what keeps it out may end, zero when nobody knows.
+	until  time.Time
+	number uint64 // the order of arrival
+	left   bool   // no longer in line
 }
 
-// queue is the line of a pool, first come first served among those that an open
-// account can serve.
-type queue struct{ line list.List }
+// queue is the line of a pool: first come, first served for each person, and
+// among people who used least lately, among requests that an account can serve.
+type queue struct {
+	line   []*waiter // by arrival
+	number uint64
+	wakeAt time.Time
+	stop   func() bool // stops the alarm that is set for wakeAt
+	order  []*waiter   // used by dispatch
+	failed []*waiter   // used by dispatch
+}
+
+// Join is Pick that waits. done is called once, with a lease or with a refusal:
+// before Join returns or later. It runs under the pool's lock and must not call
+// the pool, its groups or its leases. leave gives the place in line up; when done
+// has not been called by then, it never is.
+func (g *Group) Join(req *Request, w Waiting, done func(*Lease, *Refusal)) (leave func()) {
+	p := g.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lease, refused, self := g.join(req, w)
+	if self == nil {
+		done(lease, refused)
+		return func() {}
+	}
+	self.done = done
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.leave(self)
+	}
+}
+
+// join gives a lease, a refusal, or a place in line, whose done must be set before
+// the lock is given up.
+func (g *Group) join(req *Request, w Waiting) (*Lease, *Refusal, *waiter) {
+	p := g.pool
+	now := p.now()
+	p.dispatch(now)
+	stay := min(w.Stay, w.Hold)
+	lease, refused := g.pick(req, stay, now)
+	if lease != nil || w.Hold <= 0 || refused.Hopeless() || !refused.Busy && refused.Until.Sub(now) > w.Hold {
+		return lease, refused, nil
+	}
+	if w.Queue > 0 && len(p.waiting.line) >= w.Queue {
+		if refused.Stay {
+			// There is no place to wait for the own account, but another can serve.
+			lease, refused = g.pick(req, 0, now)
+			return lease, refused, nil
+		}
+		refused.Full = true
+		return nil, refused, nil
+	}
+	p.waiting.number++
+	self := &waiter{group: g, req: req, stay: stay, deadline: now.Add(w.Hold), until: refused.Until, number: p.waiting.number}
+	p.waiting.line = append(p.waiting.line, self)
+	p.arm(now)
+	return nil, nil, self
+}
+
+// leave takes a waiter out of line, if it still is there.
+func (p *Pool) leave(w *waiter) {
+	if w.left {
+		return
+	}
+	w.left = true
+	if i := slices.Index(p.waiting.line, w); i >= 0 {
+		p.waiting.line = slices.Delete(p.waiting.line, i, i+1)
+	}
+}
 
 // Acquire is Pick that waits. It gives up when ctx ends, when w.Hold is over, or
 // at once when waiting that long cannot help; then it says why. waited is how
@@ -36,112 +113,198 @@ type queue struct{ line list.List }
 func (g *Group) Acquire(ctx context.Context, req *Request, w Waiting) (lease *Lease, refused *Refusal, waited time.Duration) {
 	p := g.pool
 	p.mu.Lock()
-	now := p.now()
-	p.dispatch(now)
-	lease, refused = g.pick(req, now)
-	if lease != nil || w.Hold <= 0 || refused.Hopeless() || !refused.Busy && refused.Until.Sub(now) > w.Hold {
+	since := p.now()
+	lease, refused, self := g.join(req, w)
+	if self == nil {
 		p.mu.Unlock()
 		return lease, refused, 0
 	}
-	if w.Queue > 0 && p.waiting.line.Len() >= w.Queue {
-		p.mu.Unlock()
-		refused.Full = true
-		return nil, refused, 0
-	}
-	self := &waiter{group: g, req: req, ready: make(chan *Lease, 1)}
-	place := p.waiting.line.PushBack(self)
-	self.arm(p, refused, now)
+	ready := make(chan answer, 1)
+	self.done = func(l *Lease, r *Refusal) { ready <- answer{l, r} }
 	p.mu.Unlock()
 
-	timeout := time.NewTimer(w.Hold)
-	defer timeout.Stop()
-	select {
-	case lease = <-self.ready:
-		return lease, nil, p.now().Sub(now)
-	case <-ctx.Done():
-	case <-timeout.C:
+	var tick <-chan time.Time
+	var timer *time.Timer
+	if w.Tick != nil {
+		timer = time.NewTimer(w.First)
+		defer timer.Stop()
+		tick = timer.C
 	}
-	return g.leave(ctx, self, place, now)
-}
-
-// leave takes a waiter out of line. A lease that was granted in the same moment
-// is taken, or given back when the client is gone.
-func (g *Group) leave(ctx context.Context, self *waiter, place *list.Element, since time.Time) (*Lease, *Refusal, time.Duration) {
-	p := g.pool
-	p.mu.Lock()
-	now := p.now()
-	self.disarm()
-	p.waiting.line.Remove(place)
-	var lease *Lease
-	var refused *Refusal
-	select {
-	case lease = <-self.ready:
-	default:
-		if ctx.Err() == nil {
-			lease, refused = g.pick(self.req, now)
-		} else {
-			refused = &Refusal{}
+	for {
+		select {
+		case a := <-ready:
+			return a.lease, a.refused, p.now().Sub(since)
+		case <-tick:
+			w.Tick()
+			timer.Reset(w.Every)
+		case <-ctx.Done():
+			return nil, &Refusal{}, g.giveUp(self, ready).Sub(since)
 		}
 	}
-	if lease != nil && ctx.Err() != nil {
-		lease.release()
-		lease, refused = nil, &Refusal{}
-		p.dispatch(now)
-	}
-	p.mu.Unlock()
-	return lease, refused, now.Sub(since)
 }
 
-// release undoes a pick that was never used. mu must be held.
-func (l *Lease) release() {
-	l.ended = true
-	l.giveBack()
+// answer is what a waiter is told.
+type answer struct {
+	lease   *Lease
+	refused *Refusal
 }
 
-// arm wakes the line when the soonest bench that keeps this waiter out ends.
-func (w *waiter) arm(p *Pool, refused *Refusal, now time.Time) {
-	if w.retry != nil && w.until.Equal(refused.Until) && now.Before(w.until) {
+// giveUp takes a waiter out of line whose client has left, and gives back the
+// lease that it was granted in the same moment.
+func (g *Group) giveUp(self *waiter, ready <-chan answer) (now time.Time) {
+	p := g.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now = p.now()
+	p.leave(self)
+	select {
+	case a := <-ready:
+		if a.lease != nil {
+			a.lease.giveBack()
+			p.dispatch(now)
+		}
+	default:
+	}
+	return now
+}
+
+// arm sets the alarm for the soonest time at which anybody in line may be served
+// or must be told. mu must be held.
+func (p *Pool) arm(now time.Time) {
+	q := &p.waiting
+	var soonest time.Time
+	for _, w := range q.line {
+		at := w.deadline
+		if !w.until.IsZero() && w.until.Before(at) {
+			at = w.until
+		}
+		if soonest.IsZero() || at.Before(soonest) {
+			soonest = at
+		}
+	}
+	if q.stop != nil {
+		if soonest.Equal(q.wakeAt) && now.Before(soonest) {
+			return
+		}
+		q.stop()
+		q.stop = nil
+	}
+	if soonest.IsZero() {
 		return
 	}
-	w.disarm()
-	if refused.Until.IsZero() {
-		return
-	}
-	w.until = refused.Until
-	w.retry = time.AfterFunc(max(refused.Until.Sub(now), time.Millisecond), func() {
+	q.wakeAt = soonest
+	q.stop = p.clock.AfterFunc(max(soonest.Sub(now), time.Millisecond), func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		p.waiting.stop = nil
 		p.dispatch(p.now())
 	})
 }
 
-func (w *waiter) disarm() {
-	if w.retry != nil {
-		w.retry.Stop()
-		w.retry = nil
+// dispatch hands out what is open to those in line and tells those whose time is
+// over. mu must be held.
+func (p *Pool) dispatch(now time.Time) {
+	q := &p.waiting
+	if len(q.line) == 0 {
+		if q.stop != nil {
+			q.stop()
+			q.stop = nil
+		}
+		return
 	}
+	served := false
+	q.failed = q.failed[:0]
+	for _, w := range p.inOrder(now) {
+		over := !now.Before(w.deadline)
+		if !over && q.alike(w) {
+			continue
+		}
+		stay := w.stay
+		if over {
+			stay = 0
+		}
+		lease, refused := w.group.pick(w.req, stay, now)
+		switch {
+		case lease != nil:
+			w.left, served = true, true
+			w.done(lease, nil)
+			// The same person's next request stands behind the others again.
+			p.shares.charge(w.req.User, lease.reserved, now)
+		case over || refused.Hopeless() || !refused.Busy && refused.Until.After(w.deadline):
+			w.left, served = true, true
+			w.done(nil, refused)
+		default:
+			w.until = refused.Until
+			if !refused.Stay {
+				q.failed = append(q.failed, w)
+			}
+		}
+	}
+	if served {
+		q.line = slices.DeleteFunc(q.line, func(w *waiter) bool { return w.left })
+	}
+	p.arm(now)
 }
 
-// dispatch hands out what is open to those in line, in order. mu must be held.
-func (p *Pool) dispatch(now time.Time) {
-	for e := p.waiting.line.Front(); e != nil; {
-		next := e.Next()
-		w := e.Value.(*waiter)
-		lease, refused := w.group.pick(w.req, now)
-		if lease != nil {
-			w.disarm()
-			p.waiting.line.Remove(e)
-			w.ready <- lease
-		} else {
-			w.arm(p, refused, now)
-		}
-		e = next
+// inOrder lists those in line by turns: each person's first, who used least lately
+// before the others, then each person's second, and so on.
+func (p *Pool) inOrder(now time.Time) []*waiter {
+	q := &p.waiting
+	q.order = append(q.order[:0], q.line...)
+	if len(q.order) == 1 {
+		return q.order
 	}
+	type standing struct {
+		nth  int
+		used float64
+	}
+	people := make(map[string]*standing, 8)
+	rank := make(map[*waiter]standing, len(q.order))
+	for _, w := range q.order {
+		s := people[w.req.User]
+		if s == nil {
+			s = &standing{used: p.shares.used(w.req.User, now)}
+			people[w.req.User] = s
+		}
+		rank[w] = *s
+		s.nth++
+	}
+	if len(people) == 1 {
+		return q.order
+	}
+	slices.SortStableFunc(q.order, func(a, b *waiter) int {
+		x, y := rank[a], rank[b]
+		if x.nth != y.nth {
+			return x.nth - y.nth
+		}
+		if x.used != y.used {
+			if x.used < y.used {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.req.User, b.req.User)
+	})
+	return q.order
+}
+
+// alike reports whether no account was open just now to a request like this one:
+// then there is none for this one either. Otherwise a long line would be asked
+// again in full each time that a request ends.
+func (q *queue) alike(w *waiter) bool {
+	for _, f := range q.failed {
+		if f.group == w.group && f.req.User == w.req.User && f.req.Model == w.req.Model && f.req.Endpoint == w.req.Endpoint &&
+			len(f.req.Refs) == 0 && len(w.req.Refs) == 0 && slices.Equal(f.req.Tried, w.req.Tried) {
+			w.until = f.until
+			return true
+		}
+	}
+	return false
 }
 
 // Waiting is how many requests stand in line.
 func (p *Pool) Waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.waiting.line.Len()
+	return len(p.waiting.line)
 }

@@ -1,0 +1,174 @@
+package pool
+
+import (
+	"time"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+)
+
+// verdictBurst is the verdict that says "too many at once" while windows are open.
+const verdictBurst = "burst"
+
+// Report tells what an answer, or its absence, meant. limits may be nil.
+func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
+	p := l.group.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	p.changes++
+	if limits != nil {
+		l.state.learn(limits, now)
+	}
+	switch {
+	case v.Served():
+		l.state.clear(l.family, l.begun, now)
+		if l.req.paid() {
+			l.state.limit.served()
+			p.releaseBrake(l.family)
+		}
+		p.settle(l, now)
+	case v.Until.IsZero():
+	case !l.req.paid() && !v.Login:
+		// The limits of a free endpoint say nothing about the paid one.
+	case v.Scope == anthropic.ScopeAccount:
+		if v.Name == verdictBurst {
+			l.state.limit.burst(l.state.inFlight)
+		}
+		l.bench(wholeAccount, v, now)
+	case v.Scope == anthropic.ScopeFamily, v.Scope == anthropic.ScopeProvider:
+		l.bench(l.family, v, now)
+		if v.Scope == anthropic.ScopeProvider {
+			p.overloaded(l.family, l.Member.Key, l.group.others(l), now)
+		}
+	}
+	p.dispatch(now)
+}
+
+// others counts the accounts besides the lease's that could have had its request.
+func (g *Group) others(l *Lease) (n int) {
+	for _, m := range g.members {
+		if m != l.Member && m.Allows(l.req.User) && m.Serves(l.req.Model) {
+			n++
+		}
+	}
+	return n
+}
+
+// maxDoublings bounds how far a bench grows whose length is our own guess.
+const maxDoublings = 4
+
+func (l *Lease) bench(family string, v *anthropic.Verdict, now time.Time) {
+	until := v.Until
+	if v.Source == "default" && v.Scope == anthropic.ScopeAccount {
+		until = now.Add(until.Sub(now) << min(l.state.strikes, maxDoublings))
+	}
+	l.state.strikes++
+	l.state.setBench(bench{
+		Family: family, Until: until, Since: now, Verdict: v.Name, Reason: v.Reason, Source: v.Source, Login: v.Login, Window: v.Window,
+	})
+}
+
+// How long an account rests whose upstream failed while another's served: 5 s,
+// doubled each time, at most 60 s.
+const (
+	blameFirst = 5 * time.Second
+	blameMost  = time.Minute
+)
+
+// Blame benches the account for a failure of upstream or the network that
+// another account did not share: only then is it the account's own.
+func (l *Lease) Blame(v *anthropic.Verdict) {
+	p := l.group.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	p.changes++
+	rest := min(blameFirst<<min(l.state.strikes, maxDoublings), blameMost)
+	l.state.strikes++
+	l.state.setBench(bench{Family: wholeAccount, Until: now.Add(rest), Since: now, Verdict: v.Name, Reason: v.Reason, Source: "default"})
+}
+
+// End gives the lease back and counts what the request used. Only the first
+// call does anything.
+func (l *Lease) End(used anthropic.Usage) {
+	p := l.group.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.ended {
+		return
+	}
+	now := p.now()
+	p.changes++
+	l.giveBack()
+	l.state.totals.Attempts++
+	if !used.IsZero() {
+		l.state.totals.Usage.Add(used)
+		l.state.local.add(used, now)
+		p.charge(l, used, now)
+	}
+	p.dispatch(now)
+}
+
+// charge counts what the request cost where it matters for the next choice.
+func (p *Pool) charge(l *Lease, used anthropic.Usage, now time.Time) {
+	cost := anthropic.Load(l.req.Model, used)
+	if cost <= 0 || !l.req.paid() {
+		return
+	}
+	for _, w := range l.state.windows {
+		if w == l.state.fiveHour || w == l.state.sevenDay || anthropic.WindowLimits(w.name, l.family) {
+			w.Capacity.Spent += cost
+		}
+	}
+	l.state.burn.add(cost, now)
+	p.costs.learn(l.family, cost)
+	p.shares.charge(l.req.User, cost, now)
+	if key, ok := keyOf(l.req, l.family); ok {
+		if s := p.sessions.get(key); s != nil {
+			s.Tokens = used.PromptTokens()
+		}
+	}
+}
+
+// giveBack undoes what a pick counted. mu must be held.
+func (l *Lease) giveBack() {
+	l.ended = true
+	l.state.inFlight--
+	l.state.reserved = max(0, l.state.reserved-l.reserved)
+	if l.state.inFlight == 0 {
+		l.state.reserved = 0 // what rounding left
+	}
+	if l.brake != nil {
+		l.brake.trying--
+	}
+	p := l.group.pool
+	key, ok := keyOf(l.req, l.family)
+	if !ok {
+		return
+	}
+	if s := p.sessions.get(key); s != nil && s.Unproved && s.Account == l.state.key && l.Reason == ReasonPolicy {
+		// It was not served there, so nothing is warm there.
+		s.Until = time.Time{}
+	}
+}
+
+// Revive ends every bench of the account that a login can end: its credential
+// is new.
+func (p *Pool) Revive(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a, ok := p.accounts[key]
+	if !ok {
+		return
+	}
+	kept := a.benches[:0]
+	for _, b := range a.benches {
+		if !b.Login {
+			kept = append(kept, b)
+		}
+	}
+	a.benches = kept
+	a.strikes = 0
+	p.changes++
+	p.dispatch(p.now())
+}
