@@ -126,6 +126,11 @@ func (g *Group) decide(req *Request, family string, stay time.Duration, d *Decis
 	return index, reason, refused
 }
 
+// maxCompared is how many accounts a pool may have for a choice that the policy
+// does not decide to be compared with all others, only to be shown: with hundreds
+// that would cost more than everything else.
+const maxCompared = 64
+
 // choose finds the member for the request: the pinned one, the session's, or in
 // the lowest open tier the policy's; a negative index for none. A refusal says
 // that the session waits for its own.
@@ -150,7 +155,7 @@ func (g *Group) choose(req *Request, family, only string, stay time.Duration, d 
 		}
 	}
 	decided := index >= 0 || refused != nil
-	if decided && d == nil {
+	if decided && (d == nil || len(g.members) > maxCompared) {
 		return index, reason, refused
 	}
 	best := g.score(req, family, only, own, d, now)

@@ -569,23 +569,3 @@ func TestLeasesUnderLoad(t *testing.T) {
 		t.Errorf("%d wait for ever", p.Waiting())
 	}
 }
-
-func BenchmarkPick(b *testing.B) {
-	for _, n := range []int{5, 500} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			var ms []*Member
-			for i := range n {
-				ms = append(ms, &Member{Name: fmt.Sprint(i), Key: fmt.Sprint(i)})
-			}
-			g := New(SystemClock{}, 1).Group(ms, Policies[DefaultPolicy])
-			req := message("s")
-			req.Trace = g.Pool().NewTrace()
-			b.ReportAllocs()
-			for b.Loop() {
-				lease, _ := g.Pick(req)
-				lease.End(anthropic.Usage{InputTokens: 1})
-				req.Trace.reset()
-			}
-		})
-	}
-}

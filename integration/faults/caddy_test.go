@@ -156,8 +156,9 @@ func (c *caddy) caddyfile(scenes []*scene) string {
 }
 
 // defaults are what a row's settings may override. The stall timeout is long
-// enough for a busy machine; nobody waits in line unless the row is about that.
-var defaults = []string{"hold off", "stall_timeout 5s"}
+// enough for a busy machine; nobody waits in line unless the row is about that; and
+// going round asks every account that is open, whatever it told of its limits.
+var defaults = []string{"hold off", "stall_timeout 5s", "policy round_robin"}
 
 func (s *scene) directive() string {
 	var b strings.Builder

@@ -1,0 +1,66 @@
+package pool
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+)
+
+// busyPool is a pool in use: every account has told its windows and has been
+// charged, and every session has a place.
+func busyPool(b *testing.B, accounts, sessions int) (*Group, []string) {
+	b.Helper()
+	var ms []*Member
+	for i := range accounts {
+		ms = append(ms, &Member{Name: fmt.Sprint("account", i), Key: fmt.Sprint("account", i, "#1")})
+	}
+	g := New(SystemClock{}, 1).Group(ms, Policies[DefaultPolicy])
+	now := time.Now()
+	for i, m := range ms {
+		g.pool.Pin(m.Name)
+		lease, _ := g.Pick(message(""))
+		lease.Report(&served, &anthropic.Limits{Windows: []anthropic.Window{
+			{Name: "5h", Utilization: float64(i%90) / 100, Reset: now.Add(3 * time.Hour)},
+			{Name: "7d", Utilization: float64(i%70) / 100, Reset: now.Add(90 * time.Hour)},
+		}})
+		lease.End(anthropic.Usage{InputTokens: 1000})
+	}
+	g.pool.Pin("")
+	names := make([]string, sessions)
+	for i := range names {
+		names[i] = fmt.Sprint("session-0123456789abcdef-", i)
+		req := message(names[i])
+		lease, _ := g.Pick(req)
+		lease.Report(&served, nil)
+		lease.End(anthropic.Usage{InputTokens: 1})
+	}
+	return g, names
+}
+
+// BenchmarkPick is one request's choice and bookkeeping: "warm" goes to its
+// session's account, "new" is placed by the policy.
+func BenchmarkPick(b *testing.B) {
+	for _, size := range []struct{ accounts, sessions int }{{5, 1000}, {50, 10_000}, {500, 100_000}} {
+		for _, kind := range []string{"warm", "new"} {
+			b.Run(fmt.Sprintf("%s/%d", kind, size.accounts), func(b *testing.B) {
+				g, names := busyPool(b, size.accounts, size.sessions)
+				req := message("")
+				req.Trace = g.pool.NewTrace()
+				i := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					if kind == "warm" {
+						i = (i + 7919) % len(names)
+						req.Session = names[i]
+					}
+					lease, _ := g.Pick(req)
+					lease.Report(&served, nil)
+					lease.End(anthropic.Usage{InputTokens: 1})
+					req.Trace.reset()
+				}
+			})
+		}
+	}
+}
