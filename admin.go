@@ -14,7 +14,7 @@ func init() {
 	caddy.RegisterModule(adminAPI{})
 }
 
-// adminAPI serves /shunt/status and /shunt/use on Caddy's admin endpoint. It
+// adminAPI serves /shunt/status, /shunt/explain and /shunt/use on Caddy's admin endpoint. It
 // holds nothing: the admin server may belong to a configuration that failed, so
 // the running one is looked up at each request.
 type adminAPI struct{}
@@ -31,6 +31,7 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/shunt/status", Handler: caddy.AdminHandlerFunc(adminStatus)},
+		{Pattern: "/shunt/explain", Handler: caddy.AdminHandlerFunc(adminExplain)},
 		{Pattern: "/shunt/use", Handler: caddy.AdminHandlerFunc(adminUse)},
 	}
 }
@@ -48,6 +49,22 @@ func adminStatus(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return writeJSON(w, http.StatusOK, map[string]any{"pools": pools})
+}
+
+// adminExplain answers for anybody: without ?user= for nobody in particular.
+func adminExplain(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet {
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	}
+	h, err := poolNamed(r.URL.Query().Get("pool"))
+	if err != nil {
+		return err
+	}
+	answer, refusal := h.explain(r.URL.Query(), person{admin: true})
+	if refusal != nil {
+		return apiError(refusal)
+	}
+	return writeJSON(w, http.StatusOK, answer)
 }
 
 func adminUse(w http.ResponseWriter, r *http.Request) error {

@@ -95,7 +95,7 @@ func (x *exchange) try(lease *pool.Lease) *attempt {
 				return x.noCredential(lease, acct, err)
 			}
 			cred = fresh
-		case a.verdict.Action == anthropic.Again && !again && x.failures < x.h.Retries && pause(x.r.Context(), againAfter(a)):
+		case a.verdict.Action == anthropic.Again && !again && x.stayed == 0 && x.failures < x.h.Retries && pause(x.r.Context(), againAfter(a)):
 			again = true
 		default:
 			return a

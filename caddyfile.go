@@ -76,6 +76,7 @@ var repeatable = map[string]bool{"account": true, "remote_key": true}
 //		policy <name> { ... }
 //		hold <duration> | off {
 //			queue <n>
+//			keepalive
 //		}
 //		max_body <size>
 //		stall_timeout <duration>
@@ -202,10 +203,21 @@ func parseHold(h *Handler, d *caddyfile.Dispenser) error {
 	} else if h.Hold.Timeout, err = duration(d, "hold", arg); err != nil {
 		return err
 	}
-	return eachWord(d, "hold", nil, []string{"queue"}, func(string) (err error) {
-		h.Hold.Queue, err = number(d, "queue", 1)
+	err = eachWord(d, "hold", nil, []string{"keepalive", "queue"}, func(word string) (err error) {
+		if word == "keepalive" {
+			h.Hold.KeepAlive = true
+			return noArg(d, word)
+		}
+		h.Hold.Queue, err = number(d, word, 1)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	if err := h.Hold.check(); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
 }
 
 func parseMaxBody(h *Handler, d *caddyfile.Dispenser) error {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/pool"
@@ -16,9 +15,10 @@ import (
 
 // ownEndpoints are the paths that shunt answers itself.
 var ownEndpoints = map[string]func(*Handler, http.ResponseWriter, *http.Request) error{
-	"/health": (*Handler).serveHealth,
-	"/status": (*Handler).serveStatus,
-	"/use":    (*Handler).serveUse,
+	"/health":  (*Handler).serveHealth,
+	"/status":  (*Handler).serveStatus,
+	"/explain": (*Handler).serveExplain,
+	"/use":     (*Handler).serveUse,
 }
 
 // serveHealth answers anybody whether the pool can serve, and nothing else.
@@ -53,90 +53,6 @@ func (h *Handler) serveStatus(w http.ResponseWriter, r *http.Request) error {
 	}
 	setPerson(r, who)
 	return writeJSON(w, http.StatusOK, h.status(who))
-}
-
-// useRequest is the body of POST /use.
-type useRequest struct {
-	// Account is the account's name; "auto" or null unpins.
-	Account *string `json:"account"`
-}
-
-func (h *Handler) serveUse(w http.ResponseWriter, r *http.Request) error {
-	if !takes(w, r, http.MethodPost) {
-		return nil
-	}
-	who, refusal := h.authenticate(r)
-	setPerson(r, who)
-	if refusal == nil && !who.admin {
-		refusal = &anthropic.Error{Status: http.StatusForbidden, Message: "pinning an account takes a key that is marked admin", NoRetry: true}
-	}
-	if refusal != nil {
-		refusal.Write(w)
-		return nil
-	}
-	answer, refusal := h.use(w, r, who.name)
-	if refusal != nil {
-		refusal.Write(w)
-		return nil
-	}
-	return writeJSON(w, http.StatusOK, answer)
-}
-
-// use pins or unpins what the request's body says.
-func (h *Handler) use(w http.ResponseWriter, r *http.Request, by string) (map[string]any, *anthropic.Error) {
-	name, refusal := readUse(w, r)
-	if refusal != nil {
-		return nil, refusal
-	}
-	if refusal := h.pin(name, by); refusal != nil {
-		return nil, refusal
-	}
-	if name == "" {
-		return map[string]any{"pinned": nil}, nil
-	}
-	return map[string]any{"pinned": name}, nil
-}
-
-// readUse reads the account's name; empty to unpin.
-func readUse(w http.ResponseWriter, r *http.Request) (string, *anthropic.Error) {
-	const help = `expected {"account": "<name>"}, or "auto" to unpin`
-	var body useRequest
-	var fields map[string]json.RawMessage
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
-	if err := decoder.Decode(&fields); err != nil {
-		return "", &anthropic.Error{Status: http.StatusBadRequest, Message: "the body is not a JSON object; " + help}
-	}
-	raw, ok := fields["account"]
-	if !ok {
-		return "", &anthropic.Error{Status: http.StatusBadRequest, Message: "account: missing; " + help}
-	}
-	if err := json.Unmarshal(raw, &body.Account); err != nil {
-		return "", &anthropic.Error{Status: http.StatusBadRequest, Message: "account: not a string; " + help}
-	}
-	if body.Account == nil || *body.Account == "auto" {
-		return "", nil
-	}
-	if *body.Account == "" {
-		return "", &anthropic.Error{Status: http.StatusBadRequest, Message: "account: empty; " + help}
-	}
-	return *body.Account, nil
-}
-
-func (h *Handler) pin(name, by string) *anthropic.Error {
-	if name != "" {
-		known := make([]string, len(h.accounts))
-		found := false
-		for i, a := range h.accounts {
-			known[i] = a.member.Name
-			found = found || a.member.Name == name
-		}
-		if !found {
-			return &anthropic.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("account: %q is not in this pool; expected one of %s, or auto", truncate(name), strings.Join(known, ", "))}
-		}
-	}
-	h.live.state.Pin(name)
-	h.logger.Info("pin changed", logPool(h.Pool), zap.String("account", name), zap.String("by", by))
-	return nil
 }
 
 // takes answers 405 to other methods.

@@ -3,9 +3,13 @@ package shunt
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-shunt/caddy-shunt/internal/fakeclaude"
 )
@@ -45,9 +49,12 @@ func TestUse(t *testing.T) {
 		{"not an admin", bobKey, `{"account":"b"}`, 403, "admin"},
 		{"unknown", annKey, `{"account":"z"}`, 404, "expected one of a, b, c, d"},
 		{"no JSON", annKey, `account=b`, 400, "not a JSON object"},
-		{"no account", annKey, `{}`, 400, "account: missing"},
+		{"neither", annKey, `{}`, 400, "account, policy: missing"},
 		{"a number", annKey, `{"account":7}`, 400, "account: not a string"},
 		{"empty", annKey, `{"account":""}`, 400, "account: empty"},
+		{"an unknown policy", annKey, `{"policy":"z"}`, 404, `policy: \"z\" is not known in this pool; expected one of balanced, fill_first, least_used, round_robin, soonest_reset, or auto`},
+		{"a policy that is a number", annKey, `{"policy":7}`, 400, "policy: not a string"},
+		{"a policy that is empty", annKey, `{"policy":""}`, 400, "policy: empty"},
 		{"pin", annKey, `{"account":"b"}`, 200, `"pinned":"b"`},
 	} {
 		if r := b.do(http.MethodPost, "/use", test.body, "X-Api-Key", "", "X-Api-Key", test.key); r.status != test.status || !strings.Contains(r.body, test.says) {
@@ -63,6 +70,78 @@ func TestUse(t *testing.T) {
 		b.h.live.state.Pin("b")
 		if r := b.do(http.MethodPost, "/use", unpin); r.status != 200 || b.h.live.state.Pinned() != "" {
 			t.Errorf("%s: %d %s", unpin, r.status, r.body)
+		}
+	}
+}
+
+// TestUsePolicy: the policy is switched, alone or with the pin, and given back.
+func TestUsePolicy(t *testing.T) {
+	b := newFour(t, "policy least_used\n")
+	for _, test := range []struct {
+		body           string
+		status         int
+		pinned, policy string // that hold afterwards
+	}{
+		{`{"policy":"round_robin"}`, 200, "", "round_robin"},
+		{`{"account":"b"}`, 200, "b", "round_robin"},
+		{`{"account":"c","policy":"nonsense"}`, 404, "b", "round_robin"},
+		{`{"account":"z","policy":"fill_first"}`, 404, "b", "round_robin"},
+		{`{"account":7,"policy":"fill_first"}`, 400, "b", "round_robin"},
+		{`{"account":"c","policy":7}`, 400, "b", "round_robin"},
+		{`{"account":"c","policy":"fill_first"}`, 200, "c", "fill_first"},
+		{`{"policy":"auto"}`, 200, "c", "least_used"},
+		{`{"account":null,"policy":"balanced"}`, 200, "", "balanced"},
+		{`{"policy":null}`, 200, "", "least_used"},
+		{`{"policy":"soonest_reset"}`, 200, "", "soonest_reset"},
+		{`{"policy":"least_used"}`, 200, "", "least_used"},
+	} {
+		r := b.do(http.MethodPost, "/use", test.body)
+		v := b.h.group.View()
+		if r.status != test.status || v.Pinned != test.pinned || v.Policy != test.policy || v.Configured != "least_used" {
+			t.Errorf("%s: %d %s; then pinned %q, policy %q", test.body, r.status, r.body, v.Pinned, v.Policy)
+		}
+		if test.status != 200 {
+			continue
+		}
+		var answer map[string]any
+		if err := json.Unmarshal([]byte(r.body), &answer); err != nil {
+			t.Fatal(err)
+		}
+		if pinned, _ := answer["pinned"].(string); pinned != test.pinned || answer["policy"] != test.policy || answer["policy_configured"] != "least_used" {
+			t.Errorf("%s: answered %s", test.body, r.body)
+		}
+	}
+	// The configured policy by its own name is as "auto": it is not remembered.
+	if data, _, err := b.h.live.state.Snapshot(); err != nil || strings.Contains(string(data), `"policy":`) {
+		t.Errorf("the stored state has a policy: %s, %v", data, err)
+	}
+	b.do(http.MethodPost, "/use", `{"policy":"round_robin"}`)
+	if r := b.do(http.MethodGet, "/status", ""); !strings.Contains(r.body, `"policy":"round_robin","policy_configured":"least_used"`) {
+		t.Errorf("the status is %s", r.body)
+	}
+	served := map[string]int{}
+	for range 8 {
+		served[b.ask(hello, "X-Session-Id", strconv.Itoa(len(served))+time.Now().String()).header.Get("X-Shunt-Account")]++
+	}
+	if len(served) != 4 || served["a"] != 2 {
+		t.Errorf("going round served %v", served)
+	}
+}
+
+// TestUseIsLogged: with who did it.
+func TestUseIsLogged(t *testing.T) {
+	b := newFour(t, "")
+	core, logs := observer.New(zap.InfoLevel)
+	b.h.logger = zap.New(core)
+	b.do(http.MethodPost, "/use", `{"account":"b","policy":"round_robin"}`)
+	for message, want := range map[string]string{"pin changed": "b", "policy changed": "round_robin"} {
+		entries := logs.FilterMessage(message).All()
+		if len(entries) != 1 {
+			t.Fatalf("%q was logged %d times", message, len(entries))
+		}
+		fields := entries[0].ContextMap()
+		if fields["by"] != "ann" || fields["pool"] != b.h.Pool || fields["account"] != want && fields["policy"] != want {
+			t.Errorf("%q with %v", message, fields)
 		}
 	}
 }

@@ -9,7 +9,12 @@ import (
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
-const verdictExhausted = "exhausted"
+const (
+	verdictExhausted  = "exhausted"
+	verdictBurst      = "burst"
+	verdictOverloaded = "overloaded"
+	verdictUpstream   = "upstream"
+)
 
 // longestWait is the longest Retry-After that Claude Code waits for; SDKs wait
 // for any, so beyond it clients are told not to try again by themselves.
@@ -56,12 +61,12 @@ func onlyTrouble(refused *pool.Refusal) bool {
 }
 
 // limitVerdicts are the verdicts that speak of an account's own limits.
-var limitVerdicts = map[string]bool{"account_window": true, "model_window": true, "burst": true, "spend_limit": true, "no_credit": true}
+var limitVerdicts = map[string]bool{"account_window": true, "model_window": true, verdictBurst: true, "spend_limit": true, "no_credit": true}
 
 // trouble is the answer when the accounts are not out of quota but out of order.
 func trouble(refused *pool.Refusal, words string, reopens, now time.Time) *anthropic.Error {
 	for _, c := range refused.Closures {
-		if c.Verdict == "overloaded" {
+		if c.Verdict == verdictOverloaded {
 			return &anthropic.Error{Status: 529, Message: words, RetryAfter: max(time.Second, reopens.Sub(now))}
 		}
 	}

@@ -116,6 +116,7 @@ type Handler struct {
 	live      *livePool
 	group     *pool.Group
 	metrics   *metrics
+	pingEvery time.Duration  // of requests that wait with keepalive
 	cleanup   []func() error // gives back what Provision took, and nothing else
 }
 
@@ -125,6 +126,10 @@ type Hold struct {
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 	// How many requests of the pool may wait. Default: 1000.
 	Queue int `json:"queue,omitempty"`
+	// Open the event stream of a request that asked for one and has waited for 15 s,
+	// with a ping, and send one every 15 s from then on. Whatever goes wrong after
+	// that is told in an error event. Default: off.
+	KeepAlive bool `json:"keepalive,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -184,6 +189,7 @@ func (h *Handler) setDefaults() {
 	if h.Hold.Queue == 0 {
 		h.Hold.Queue = DefaultQueue
 	}
+	h.pingEvery = keepAliveEvery
 	if h.MaxBody == 0 {
 		h.MaxBody = DefaultMaxBody
 	}
@@ -276,6 +282,9 @@ func (h *Handler) Validate() error {
 	}
 	if h.Hold.Queue < 0 {
 		return fmt.Errorf("hold: queue must not be negative")
+	}
+	if err := h.Hold.check(); err != nil {
+		return err
 	}
 	if h.ResourceAccount != "" && !h.hasAccount(h.ResourceAccount) {
 		return fmt.Errorf("resource_account: there is no account %q", h.ResourceAccount)

@@ -23,7 +23,20 @@ func setPerson(r *http.Request, who person) {
 // describe tells about the exchange in placeholders and response headers, just
 // before the response head is sent.
 func (x *exchange) describe() {
-	account := ""
+	account := x.setPlaceholders()
+	if x.opened {
+		return
+	}
+	h := x.w.Header()
+	h.Set("X-Shunt-Attempts", strconv.Itoa(x.attempts))
+	if account != "" && (x.who.admin || x.h.ExposeAccount) {
+		h.Set("X-Shunt-Account", account)
+	}
+}
+
+// setPlaceholders tells in placeholders what is known by now, and returns the
+// account's name, empty for none.
+func (x *exchange) setPlaceholders() (account string) {
 	if x.result.account != nil {
 		account = x.result.account.member.Name
 	}
@@ -33,16 +46,16 @@ func (x *exchange) describe() {
 		repl.Set("http.shunt.model", x.facts.Model)
 		repl.Set("http.shunt.request_id", x.id)
 	}
-	h := x.w.Header()
-	h.Set("X-Shunt-Attempts", strconv.Itoa(x.attempts))
-	if account != "" && (x.who.admin || x.h.ExposeAccount) {
-		h.Set("X-Shunt-Account", account)
-	}
+	return account
 }
 
 // finish records how the exchange ended, also when it ends in a panic.
 func (x *exchange) finish() {
 	r := &x.result
+	if x.opened {
+		// What the client was sent; how it went is the verdict's to say.
+		r.status = http.StatusOK
+	}
 	took := time.Since(x.started)
 	record := pool.Record{
 		Time: x.started, ID: x.id, User: x.who.name, Model: truncate(x.facts.Model), Endpoint: x.endpoint.String(), Stream: x.facts.Stream,

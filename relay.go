@@ -89,12 +89,19 @@ func (x *exchange) readFirst(a *attempt, slow *time.Timer) ([]byte, error) {
 	return buf[:r.n], r.err
 }
 
-// commit sends the response head. After it nothing can be tried again.
+// commit sends the response head, unless waiting has made it necessary before.
+// After it nothing can be tried again.
 func (x *exchange) commit(a *attempt) {
 	if a.committed {
 		return
 	}
 	a.committed = true
+	x.result.status, x.result.account = a.status, a.account
+	x.result.firstByte = time.Since(x.started)
+	if x.opened {
+		x.setPlaceholders()
+		return
+	}
 	h := x.w.Header()
 	anthropic.ClientHeader(h, a.resp.Header)
 	switch {
@@ -105,9 +112,7 @@ func (x *exchange) commit(a *attempt) {
 		h.Del("Content-Encoding")
 		h.Del("Content-Length")
 	}
-	x.result.status, x.result.account = a.status, a.account
 	x.describe()
-	x.result.firstByte = time.Since(x.started)
 	x.w.WriteHeader(a.status)
 }
 
@@ -119,6 +124,10 @@ func (x *exchange) relay(a *attempt) error {
 		x.result.account = a.account
 		x.answer(a.ownError(), a.verdict.Name)
 		a.close()
+		return nil
+	}
+	if x.opened && !a.fits() {
+		x.relayInStream(a)
 		return nil
 	}
 	var usage anthropic.Usage

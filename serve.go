@@ -90,11 +90,17 @@ type exchange struct {
 	facts anthropic.Facts
 	want  pool.Request
 
-	attempts int           // round trips made
-	failures int           // of them, those that count against retries
-	hopped   bool          // the one other try that a shared fault allows was taken
-	waited   time.Duration // time spent in line
-	suspects []*attempt    // failed in a way that is the account's only if another serves
+	attempts int            // round trips made
+	failures int            // of them, those that count against retries
+	hopped   bool           // the one other try that a shared fault allows was taken
+	waited   time.Duration  // time spent in line
+	stayed   int            // waits for its own account while that was overloaded
+	suspects []*attempt     // failed in a way that is the account's only if another serves
+	bursts   map[string]int // how often each account (Member.Key) said that there were too many at once
+
+	opened bool      // the client's event stream was opened while the request waited
+	pinged time.Time // when the last ping went out
+	lost   bool      // a ping could not be written: nobody is there
 
 	result result
 }
@@ -126,7 +132,8 @@ func (x *exchange) serve() error {
 	}
 	x.facts = anthropic.ReadFacts(x.endpoint, x.r.Header, x.body)
 	x.want = pool.Request{
-		User: x.who.name, Session: x.facts.Session, Model: x.facts.Model, Endpoint: x.endpoint, CacheLife: x.facts.CacheLife,
+		User: x.who.name, Session: x.facts.Session, Parent: x.facts.Parent, Prefix: x.facts.Prefix, Tokens: x.facts.Tokens,
+		Model: x.facts.Model, Endpoint: x.endpoint, CacheLife: x.facts.CacheLife,
 		Refs: x.facts.Refs, Home: x.h.ResourceAccount, Arrived: x.started, Bound: x.facts.BoundThinking, Trace: x.h.live.state.NewTrace(),
 	}
 	if x.route.Ref != "" {
@@ -186,7 +193,7 @@ func (x *exchange) loop() error {
 		}
 		if lease == nil {
 			if x.mayWaitAgain(last, refused) {
-				x.want.Tried = nil
+				x.want.Tried = x.usedUp()
 				continue
 			}
 			return x.giveUp(last, refused)
@@ -208,8 +215,11 @@ func (x *exchange) loop() error {
 		if a.verdict.Scope == anthropic.ScopeUpstream || a.verdict.Scope == anthropic.ScopeNetwork {
 			x.suspects = append(x.suspects, a)
 		}
-		x.want.Tried = append(x.want.Tried, lease.Member.Key)
-		if !x.mayGoOn(a) {
+		returns := x.mayReturn(a)
+		if !returns {
+			x.want.Tried = append(x.want.Tried, lease.Member.Key)
+		}
+		if x.outOfTime() || !returns && !x.mayGoOn(a) {
 			return x.giveUp(last, nil)
 		}
 	}
@@ -230,7 +240,13 @@ func (x *exchange) acquire() (*pool.Lease, *pool.Refusal) {
 	if left := x.patience(); left > 0 {
 		hold = min(hold, left)
 	}
-	lease, refused, waited := x.h.group.Acquire(x.r.Context(), &x.want, pool.Waiting{Hold: hold, Queue: x.h.Hold.Queue, Stay: pool.MaxStay})
+	ctx, waiting := x.r.Context(), pool.Waiting{Hold: hold, Queue: x.h.Hold.Queue, Stay: pool.MaxStay}
+	if x.keepsAlive() {
+		var cancel context.CancelFunc
+		ctx, cancel = x.keepAlive(&waiting)
+		defer cancel()
+	}
+	lease, refused, waited := x.h.group.Acquire(ctx, &x.want, waiting)
 	x.waited += waited
 	return lease, refused
 }
@@ -247,9 +263,6 @@ func (x *exchange) patience() time.Duration {
 // refusal does not count against the limit: it is not asked again, and another
 // may well serve. A fault that accounts share gets one other try.
 func (x *exchange) mayGoOn(a *attempt) bool {
-	if x.facts.Patience > 0 && x.facts.Patience-time.Since(x.started) < 2*time.Second {
-		return false // the client would be gone before the answer
-	}
 	switch a.verdict.Action {
 	case anthropic.Next, anthropic.NextOrRelay, anthropic.Renew:
 		return true
@@ -265,6 +278,55 @@ func (x *exchange) mayGoOn(a *attempt) bool {
 	}
 }
 
+// outOfTime reports whether the client would be gone before another answer.
+func (x *exchange) outOfTime() bool {
+	return x.facts.Patience > 0 && x.facts.Patience-time.Since(x.started) < 2*time.Second
+}
+
+// maxBursts is how often an account is asked for one request that says each time
+// that there are too many at once.
+const maxBursts = 3
+
+// maxStays is how often a request waits for its own account and asks it again
+// while that is overloaded.
+const maxStays = 3
+
+// mayReturn reports whether the request may come back to the account that answered
+// a. After a burst it may: the account rests for a moment that upstream has named,
+// and the pool weighs that against a move. After an overload a conversation may
+// whose prompt cache is warm there, a few times; these do not count as failures, so
+// that the one other account can still be asked. The free endpoints' limits
+// bench nobody, so there the account would be asked again at once.
+func (x *exchange) mayReturn(a *attempt) bool {
+	if a.verdict.Until.IsZero() || x.endpoint != anthropic.EndpointMessages || x.h.holdDuration() == 0 {
+		return false
+	}
+	if a.verdict.Name == verdictOverloaded && a.lease.Reason == pool.ReasonSession && x.stayed < maxStays {
+		x.stayed++
+		x.failures--
+		return true
+	}
+	if a.verdict.Name != verdictBurst {
+		return false
+	}
+	if x.bursts == nil {
+		x.bursts = make(map[string]int)
+	}
+	key := a.lease.Member.Key
+	x.bursts[key]++
+	return x.bursts[key] < maxBursts
+}
+
+// usedUp lists the accounts that this request never comes back to.
+func (x *exchange) usedUp() (keys []string) {
+	for key, n := range x.bursts {
+		if n >= maxBursts {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // making reports whether the request makes a file or a batch.
 func (x *exchange) making() bool {
 	return x.endpoint.Holds() && x.r.Method == http.MethodPost && x.route.Ref == ""
@@ -273,7 +335,7 @@ func (x *exchange) making() bool {
 // mayWaitAgain reports whether the accounts that this request has been to will be
 // open again soon enough to start over.
 func (x *exchange) mayWaitAgain(last *attempt, refused *pool.Refusal) bool {
-	if last == nil || len(x.want.Tried) == 0 || last.verdict.Action != anthropic.Next || refused.Full {
+	if last == nil || len(x.want.Tried) == len(x.usedUp()) || last.verdict.Action != anthropic.Next || refused.Full {
 		return false
 	}
 	x.failures++
@@ -285,10 +347,13 @@ func (x *exchange) mayWaitAgain(last *attempt, refused *pool.Refusal) bool {
 	return !reopens.IsZero() && time.Until(reopens) < left
 }
 
-func (x *exchange) gone() bool { return x.r.Context().Err() != nil }
+func (x *exchange) gone() bool { return x.lost || x.r.Context().Err() != nil }
 
 func (x *exchange) clientGone() error {
 	x.result.status, x.result.verdict, x.result.reason = statusClientGone, anthropic.ClientGone.Name, anthropic.ClientGone.Reason
+	if x.opened {
+		return nil
+	}
 	return caddyhttp.Error(statusClientGone, errClientGone)
 }
 
@@ -321,6 +386,10 @@ func (x *exchange) answer(e *anthropic.Error, verdict string) {
 	e.RequestID = x.id
 	x.result.status, x.result.verdict, x.result.reason = e.Status, verdict, e.Message
 	x.describe()
+	if x.opened {
+		x.writeError(e.Body())
+		return
+	}
 	e.Write(x.w)
 }
 

@@ -16,7 +16,8 @@ type statusView struct {
 	Pool       string          `json:"pool"`
 	Version    string          `json:"version"`
 	StartedMS  int64           `json:"started_ms"`
-	Policy     string          `json:"policy"`
+	Policy     string          `json:"policy"` // that decides now
+	Configured string          `json:"policy_configured"`
 	Waiting    int             `json:"waiting"`
 	Sessions   int             `json:"sessions"`
 	Accounts   []accountStatus `json:"accounts"`
@@ -131,7 +132,8 @@ type personStatus struct {
 func (h *Handler) status(who person) *statusView {
 	v := h.group.View()
 	s := &statusView{
-		Pool: h.Pool, Version: version(), StartedMS: v.Started.UnixMilli(), Policy: v.Policy, Waiting: v.Waiting, Sessions: v.Sessions,
+		Pool: h.Pool, Version: version(), StartedMS: v.Started.UnixMilli(), Policy: v.Policy, Configured: v.Configured,
+		Waiting: v.Waiting, Sessions: v.Sessions,
 		Pinned: optional(v.Pinned), PinnedName: optional(v.Pinned), LastUsed: optional(v.LastUsed), LastName: optional(v.LastUsed),
 		Accounts: []accountStatus{}, Recent: []recentRequest{}, People: []personStatus{},
 	}

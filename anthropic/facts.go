@@ -9,7 +9,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/tidwall/gjson"
 )
 
@@ -31,6 +30,13 @@ type Facts struct {
 	// conversations apart. It is taken from the client's word and must never be
 	// compared across persons.
 	Session string
+	// Parent is the Session of the agent that started this one, empty for a main
+	// session.
+	Parent string
+	// Prefix tells apart what sessions of one kind share at the beginning of the
+	// prompt: the model, the tools and the system text. It is 0 when there are
+	// neither tools nor system text.
+	Prefix uint64
 	// CacheLife is how long the prompt cache of this request stays warm.
 	CacheLife time.Duration
 	// Fast is true when the request asked for fast mode, which has limits of its own.
@@ -45,6 +51,8 @@ type Facts struct {
 	BoundThinking bool
 	// Size is the length of the body in bytes.
 	Size int
+	// Tokens is an estimate of the prompt's size, see estimateTokens.
+	Tokens int64
 }
 
 // ReadFacts reads the facts of a request. It never fails: a body that is not
@@ -58,12 +66,18 @@ func ReadFacts(endpoint Endpoint, header http.Header, body []byte) Facts {
 	b := readBody(body)
 	f.Model = strings.Clone(b.model)
 	f.Stream, f.Fast = b.stream, b.fast
-	if asksLongCache(body) {
+	if asksLongCache(body) || !b.readable && len(body) > 0 {
+		// What a body asks that cannot be read, because it is compressed, is not
+		// known, and too short a life is the worse mistake.
 		f.CacheLife = CacheLifeLong
 	}
 	f.BoundThinking = b.thinking && bindsThinking(f.Model)
 	f.Refs = readRefs(body, b.container)
-	f.Session = sessionKey(header, &b)
+	f.Session, f.Parent = sessionKeys(header, &b)
+	f.Prefix = prefixHash(&b)
+	if b.readable {
+		f.Tokens = estimateTokens(body)
+	}
 	return f
 }
 
@@ -72,6 +86,7 @@ type bodyFacts struct {
 	model, userID           string
 	container               string
 	stream, fast, thinking  bool
+	readable                bool // it looks like a JSON object
 	system, tools, messages gjson.Result
 }
 
@@ -80,6 +95,7 @@ func readBody(body []byte) bodyFacts {
 	if len(body) == 0 || body[0] != '{' && !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
 		return b
 	}
+	b.readable = true
 	// The body is read-only for its whole life, so a string may look into it.
 	root := gjson.Result{Type: gjson.JSON, Raw: unsafe.String(unsafe.SliceData(body), len(body))} //nolint:gosec // audited: see above
 	root.ForEach(func(key, value gjson.Result) bool {
@@ -119,7 +135,7 @@ func asksLongCache(body []byte) bool {
 			return false
 		}
 		rest = rest[i+len(`"ttl"`):]
-		v := bytes.TrimLeft(rest[:min(len(rest), 16)], " \t\r\n:")
+		v := bytes.TrimLeft(rest[:min(len(rest), 64)], " \t\r\n:")
 		if bytes.HasPrefix(v, []byte(`"1h"`)) {
 			return true
 		}
@@ -163,91 +179,4 @@ func readRefs(body []byte, container string) (refs []string) {
 		}
 	}
 	return refs
-}
-
-// maxSession bounds what a client can make us remember as a session's name.
-const maxSession = 200
-
-// sessionKey takes the session from where real clients put it, best first.
-func sessionKey(header http.Header, b *bodyFacts) string {
-	id := header.Get("X-Claude-Code-Session-Id")
-	if id == "" {
-		id = sessionOfUserID(b.userID)
-	}
-	if id == "" {
-		id = header.Get("X-Session-Affinity")
-	}
-	if id == "" {
-		id = header.Get("X-Session-Id")
-	}
-	if id == "" {
-		return conversationHash(b)
-	}
-	if agent := header.Get("X-Claude-Code-Agent-Id"); agent != "" {
-		id += "/" + agent
-	}
-	if len(id) > maxSession {
-		id = "h" + strconv.FormatUint(xxhash.Sum64String(id), 16)
-	}
-	return strings.Clone(id)
-}
-
-// sessionOfUserID reads the session id in metadata.user_id: a string that holds
-// JSON, or in older clients one that ends in _session_<uuid>.
-func sessionOfUserID(userID string) string {
-	if strings.HasPrefix(userID, "{") {
-		return gjson.Get(userID, "session_id").Str
-	}
-	if i := strings.LastIndex(userID, "_session_"); i >= 0 {
-		return userID[i+len("_session_"):]
-	}
-	return ""
-}
-
-// billingPrefix starts the first system block of a coding agent; what follows
-// changes from request to request.
-const billingPrefix = "x-anthropic-billing-header"
-
-// conversationHash names a conversation by what does not change from turn to
-// turn: the model, the system text, the tools' names and the first user
-// message. Only texts count, since cache_control markers move between turns.
-func conversationHash(b *bodyFacts) string {
-	first := firstUserMessage(b.messages)
-	if !first.Exists() {
-		return ""
-	}
-	h := xxhash.New()
-	_, _ = h.WriteString(b.model)
-	writeText(h, b.system)
-	b.tools.ForEach(func(_, tool gjson.Result) bool {
-		_, _ = h.WriteString("\x00" + tool.Get("name").Str)
-		return true
-	})
-	writeText(h, first)
-	return "c" + strconv.FormatUint(h.Sum64(), 16)
-}
-
-func firstUserMessage(messages gjson.Result) (content gjson.Result) {
-	messages.ForEach(func(_, m gjson.Result) bool {
-		if m.Get("role").Str == "user" {
-			content = m.Get("content")
-			return false
-		}
-		return true
-	})
-	return content
-}
-
-func writeText(h *xxhash.Digest, content gjson.Result) {
-	_, _ = h.WriteString("\x00")
-	if content.Type == gjson.String {
-		_, _ = h.WriteString(content.Str)
-		return
-	}
-	content.ForEach(func(_, block gjson.Result) bool {
-		if text := block.Get("text").Str; text != "" && !strings.HasPrefix(text, billingPrefix) {
-			_, _ = h.WriteString(text)
-		}
-		return true
-	})
 }

@@ -1,6 +1,7 @@
 package anthropic
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"reflect"
@@ -113,17 +114,32 @@ func TestBoundThinking(t *testing.T) {
 }
 
 func FuzzReadFacts(f *testing.F) {
-	f.Add([]byte(`{"model":"m","messages":[{"role":"user","content":"hi"}]}`), "s")
-	f.Add([]byte(`{"metadata":{"user_id":"{\"session_id\":\"a\"}"}}`), "")
-	f.Add([]byte(`{"ttl"`), "")
-	f.Fuzz(func(t *testing.T, body []byte, session string) {
+	f.Add([]byte(`{"model":"m","messages":[{"role":"user","content":"hi"}]}`), "s", "a", "p")
+	f.Add([]byte(`{"metadata":{"user_id":"{\"session_id\":\"a\"}"}}`), "", "", "")
+	f.Add([]byte(`{"ttl"`), "", "", "")
+	f.Add([]byte(`{"tools":[{"cache_control":{`), "", "", "")
+	f.Add([]byte(`{"system":[{"text":"x-anthropic-billing-header\`), "", "", "")
+	f.Add([]byte(`{"system":"x-anthropic-billing-header`), "", "", "")
+	f.Add([]byte(`{"source":{"data":"JVBERi0`), "", "", "")
+	f.Add([]byte(`{"source":{"data":"/9j/"},"data":"/9j/","data"`), "", "", "")
+	f.Fuzz(func(t *testing.T, body []byte, session, agent, parent string) {
 		before := string(body)
-		facts := ReadFacts(EndpointMessages, http.Header{"X-Session-Id": {session}}, body)
+		header := http.Header{"X-Session-Id": {session}, "X-Claude-Code-Agent-Id": {agent}, "X-Claude-Code-Parent-Agent-Id": {parent}}
+		facts := ReadFacts(EndpointMessages, header, body)
 		if string(body) != before {
 			t.Error("the body was changed")
 		}
-		if len(facts.Session) > maxSession {
-			t.Errorf("a session key of %d bytes", len(facts.Session))
+		if len(facts.Session) > maxSession || len(facts.Parent) > maxSession {
+			t.Errorf("session keys of %d and %d bytes", len(facts.Session), len(facts.Parent))
+		}
+		if agent == "" && facts.Parent != "" || facts.Parent != "" && facts.Session == "" {
+			t.Errorf("the session %q has the parent %q", facts.Session, facts.Parent)
+		}
+		if pictures := int64(bytes.Count(body, []byte(`"data"`))); facts.Tokens < 0 || facts.Tokens > int64(len(body))/bytesPerToken+pictures*imageTokens {
+			t.Errorf("%d tokens in %d bytes with at most %d pictures", facts.Tokens, len(body), pictures)
+		}
+		if again := ReadFacts(EndpointMessages, header, body); !reflect.DeepEqual(again, facts) {
+			t.Errorf("facts are %+v, then %+v", facts, again)
 		}
 	})
 }

@@ -19,11 +19,12 @@ type account struct {
 	benches            []bench           // at most one for each family
 	// suspect is set by a trouble whose end is a guess: until an answer shows
 	// that the account serves again, one request at a time tries it.
-	suspect  bool
-	strikes  int // troubles in a row without a served request
-	inFlight int
-	lastUsed time.Time
-	turn     uint64 // the pool's pick that this account last got
+	suspect   bool
+	suspectAt time.Time // when it was set last
+	strikes   int       // troubles in a row without a served request
+	inFlight  int
+	lastUsed  time.Time
+	turn      uint64 // the pool's pick that this account last got
 
 	// reserved is what the requests in flight are expected to cost, burn what the
 	// sessions here cost lately: see capacity.go.
@@ -131,11 +132,17 @@ func (a *account) setBench(b bench) {
 			return
 		}
 		a.benches[i] = b
-		a.suspect = a.suspect || b.guessed()
+		a.doubt(&b)
 		return
 	}
 	a.benches = append(a.benches, b)
-	a.suspect = a.suspect || b.guessed()
+	a.doubt(&b)
+}
+
+func (a *account) doubt(b *bench) {
+	if b.guessed() {
+		a.suspect, a.suspectAt = true, b.Since
+	}
 }
 
 // clear ends benches that a served request, begun after they were set, has
@@ -145,7 +152,11 @@ func (a *account) clear(family string, begun, now time.Time) {
 		proved := (b.Family == wholeAccount || b.Family == family) && begun.After(b.Since)
 		return proved || !now.Before(b.Until)
 	})
-	a.suspect, a.strikes = false, 0
+	// A request that was sent before the trouble does not show that it is over. If
+	// the clock went back since, that can no longer be told.
+	if begun.After(a.suspectAt) || a.suspectAt.After(now) {
+		a.suspect, a.strikes = false, 0
+	}
 }
 
 // localWindow counts an account's tokens by our own clock, for accounts that

@@ -115,20 +115,42 @@ func TestRefusalTellsTheSoonestTime(t *testing.T) {
 	}
 }
 
-// TestLeaseOfAClientThatLeftComesBack: a client may leave in the moment in which
-// its turn comes.
-func TestLeaseOfAClientThatLeftComesBack(t *testing.T) {
-	p := New(SystemClock{}, 1)
-	g := p.Group([]*Member{{Name: "a", Key: "a", MaxConcurrent: 1}}, Policies[DefaultPolicy])
-	held, _ := g.Pick(message(""))
-	p.mu.Lock()
-	_, _, self := g.join(message(""), Waiting{Hold: time.Minute})
-	ready := make(chan answer, 1)
-	self.done = func(l *Lease, r *Refusal) { ready <- answer{l, r} }
-	p.mu.Unlock()
-	held.End(anthropic.Usage{}) // hands the account to the one in line
-	g.giveUp(self, ready)
-	if lease, _ := g.Pick(message("")); lease == nil {
-		t.Error("the account is lost")
+// TestAFreeAnswerEndsNoPaidBench: counting tokens goes on while the quota is
+// spent, and says nothing about it.
+func TestAFreeAnswerEndsNoPaidBench(t *testing.T) {
+	c := newClock()
+	g := group(c, members("a")...)
+	lease := pick(t, g, message(""))
+	lease.Report(windowSpent(c.now.Add(time.Hour)), nil)
+	lease.End(anthropic.Usage{})
+	c.advance(time.Second)
+	serve(t, g, &Request{User: "ann", Model: "claude-opus-5", Endpoint: anthropic.EndpointCountTokens})
+	if lease, _ := g.Pick(message("")); lease != nil {
+		t.Error("a token count sent a message to an account whose window is spent")
+	}
+	// Where nothing stands, a free answer shows that the account is there again.
+	c.advance(time.Hour)
+	lease = pick(t, g, message(""))
+	lease.Blame(&anthropic.Unreachable)
+	lease.End(anthropic.Usage{})
+	c.advance(blameMost)
+	serve(t, g, &Request{User: "ann", Endpoint: anthropic.EndpointModels})
+	if g.View().Accounts[0].Trying {
+		t.Error("an account that only lists models is tried one by one for ever")
+	}
+}
+
+// TestALoginBenchHoldsBehindALongerOne: a request that draws on no window still
+// needs the credential.
+func TestALoginBenchHoldsBehindALongerOne(t *testing.T) {
+	c := newClock()
+	g := group(c, members("a")...)
+	first, second := pick(t, g, message("")), pick(t, g, message(""))
+	first.Report(&anthropic.Verdict{Name: "model_window", Scope: anthropic.ScopeFamily, Until: c.now.Add(30 * time.Hour), Source: "reset", Window: "7d_opus"}, nil)
+	second.Report(&anthropic.Verdict{Name: "revoked", Scope: anthropic.ScopeAccount, Until: c.now.Add(time.Hour), Source: "default", Login: true}, nil)
+	first.End(anthropic.Usage{})
+	second.End(anthropic.Usage{})
+	if lease, _ := g.Pick(&Request{User: "ann", Model: "claude-opus-5", Endpoint: anthropic.EndpointCountTokens}); lease != nil {
+		t.Error("a revoked login was used, since the model's window is spent for longer")
 	}
 }

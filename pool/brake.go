@@ -50,6 +50,9 @@ func (p *Pool) braked(family string, now time.Time) (until time.Time, busy bool)
 	if b == nil || b.strikes == 0 {
 		return time.Time{}, false
 	}
+	if b.until.Sub(now) > 2*brakeMost {
+		b.until = now // the clock went back
+	}
 	if now.Before(b.until) {
 		return b.until, false
 	}

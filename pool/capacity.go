@@ -26,22 +26,26 @@ type capacity struct {
 	Spent       float64   `json:"spent,omitempty"`
 	Utilization float64   `json:"utilization"`
 	Reset       time.Time `json:"reset,omitzero"`
+	// Told is true once anything was: the first telling only says where it begins.
+	Told bool `json:"told,omitempty"`
 }
 
 const (
 	// sameWindow is how far apart two tellings of one window's reset may be.
 	sameWindow = time.Hour
 	// lateAnswer is how far utilization falls back when answers overtake one another.
-	lateAnswer = 0.02
+	lateAnswer = 0.1
+	// rounding is how far the difference of two hundredths may be off.
+	rounding = 1e-9
 )
 
 // told takes note of the window's utilization.
 func (c *capacity) told(utilization float64, reset time.Time) {
 	growth := utilization - c.Utilization
 	switch {
-	case reset.Sub(c.Reset).Abs() > sameWindow || growth < -lateAnswer:
+	case !c.Told || reset.Sub(c.Reset).Abs() > sameWindow || growth < -lateAnswer-rounding:
 		// Another window, or it started anew: nothing to compare with.
-		c.Utilization, c.Reset, c.Spent = utilization, reset, 0
+		c.Utilization, c.Reset, c.Spent, c.Told = utilization, reset, 0, true
 	case growth > 0:
 		c.Cost += c.Spent
 		c.Growth += growth
@@ -50,6 +54,15 @@ func (c *capacity) told(utilization float64, reset time.Time) {
 		}
 		c.Utilization, c.Spent = utilization, 0
 	}
+}
+
+// mostUtilization is more than upstream is believed to tell.
+const mostUtilization = 1000
+
+// sane reports whether a record's capacity can be one that was learned here.
+func (c *capacity) sane() bool {
+	return sane(c.Cost, mostRestored) && sane(c.Spent, mostRestored) && sane(c.Utilization, mostUtilization) &&
+		(c.Growth == 0 || c.Growth >= rounding && sane(c.Growth, mostUtilization))
 }
 
 // units is the capacity, 0 when nothing was learned.
@@ -102,27 +115,35 @@ func (d *decayed) add(amount float64, now time.Time) {
 }
 
 // inFlightLimit learns how many requests an account takes at once: halved when
-// it says "too many" while its windows are open, and slowly raised again. 0 is no
-// limit.
-type inFlightLimit float64
+// it says "too many" while its windows are open, and slowly raised again.
+type inFlightLimit struct {
+	// Most is the limit, 0 for none.
+	Most float64 `json:"most"`
+	// At is when it was last halved.
+	At time.Time `json:"at,omitzero"`
+}
 
 // mostInFlight is where the limit no longer means anything.
 const mostInFlight = 100
 
-func (l *inFlightLimit) burst(inFlight int) {
-	n := float64(inFlight)
-	if *l > 0 {
-		n = min(n, float64(*l))
+// burst halves the limit. Requests from before it was halved last say nothing new.
+func (l *inFlightLimit) burst(inFlight int, begun, now time.Time) {
+	if l.Most > 0 && !begun.After(l.At) {
+		return
 	}
-	*l = inFlightLimit(max(1, n/2))
+	n := float64(inFlight)
+	if l.Most > 0 {
+		n = min(n, l.Most)
+	}
+	l.Most, l.At = max(1, n/2), now
 }
 
 func (l *inFlightLimit) served() {
-	if *l > 0 {
-		if *l += 1 / *l; *l > mostInFlight {
-			*l = 0
+	if l.Most > 0 {
+		if l.Most += 1 / l.Most; l.Most > mostInFlight {
+			l.Most = 0
 		}
 	}
 }
 
-func (l inFlightLimit) reached(inFlight int) bool { return l > 0 && float64(inFlight) >= float64(l) }
+func (l *inFlightLimit) reached(inFlight int) bool { return l.Most > 0 && float64(inFlight) >= l.Most }

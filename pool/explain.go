@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -131,6 +132,13 @@ func (g *Group) Explain(req *Request) Decision {
 	// The draw among equals must not change what the next request draws.
 	drawn := *p.pcg
 	defer func() { *p.pcg = drawn }()
+	// Nor must it be the first to see that the clock went back: see heal.
+	for _, a := range g.states {
+		if len(a.benches) > 0 {
+			kept := slices.Clone(a.benches)
+			defer func() { a.benches = kept }()
+		}
+	}
 	var trace Trace
 	asked := *req
 	asked.Trace = nil

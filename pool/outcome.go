@@ -21,7 +21,10 @@ func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
 	}
 	switch {
 	case v.Served():
-		l.state.clear(l.family, l.begun, now)
+		// A free answer does not show that the paid endpoint serves again.
+		if l.req.paid() || l.state.benchOf(l.family, now) == nil {
+			l.state.clear(l.family, l.begun, now)
+		}
 		if l.req.paid() {
 			l.state.limit.served()
 			p.releaseBrake(l.family)
@@ -32,7 +35,7 @@ func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
 		// The limits of a free endpoint say nothing about the paid one.
 	case v.Scope == anthropic.ScopeAccount:
 		if v.Name == verdictBurst {
-			l.state.limit.burst(l.state.inFlight)
+			l.state.limit.burst(l.state.inFlight, l.begun, now)
 		}
 		l.bench(wholeAccount, v, now)
 	case v.Scope == anthropic.ScopeFamily, v.Scope == anthropic.ScopeProvider:
@@ -41,6 +44,8 @@ func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
 			p.overloaded(l.family, l.Member.Key, l.group.others(l), now)
 		}
 	}
+	// What the lease is used for next begins after this, and after a bench that this set.
+	l.begun = now.Add(1)
 	p.dispatch(now)
 }
 

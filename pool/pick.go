@@ -234,25 +234,31 @@ type scored struct {
 	score float64
 }
 
+// followUps is how many requests' cost one in flight stands for: its session will
+// soon send more.
+const followUps = 3
+
 // candidate fills c with what the account is to the policy now. Marks of this
 // number are those of this request.
 func (a *account) candidate(c *Candidate, m *Member, family string, stamp uint64, now time.Time) {
 	c.Name, c.Weight = m.Name, m.weight()
 	c.FiveHour, c.SevenDay, c.Family = a.fiveHour.standing(now), a.sevenDay.standing(now), Window{}
+	if a.totals.Usage.IsZero() && len(a.windows) == 0 {
+		// It may have windows: nothing was asked of it yet.
+		c.FiveHour.Idle, c.SevenDay.Idle = true, true
+	}
 	c.InFlight, c.Turn = a.inFlight, a.turn
 	c.WarmPrefix, c.Home, c.Parent = a.prefixStamp == stamp, a.homeStamp == stamp, a.parentStamp == stamp
 	c.Burn, c.Bucket = 0, 0
-	if ahead := a.reserved + a.burn.at(now); ahead > 0 {
+	if ahead := followUps*a.reserved + a.burn.at(now); ahead > 0 {
 		c.Burn = ahead / a.fiveHourCapacity(c.Weight)
 	}
-	if len(a.windows) > 2 {
-		for _, w := range a.windows {
-			if w == a.fiveHour || w == a.sevenDay || !anthropic.WindowLimits(w.name, family) {
-				continue
-			}
-			if s := w.standing(now); c.Family == (Window{}) || s.Head(0) < c.Family.Head(0) {
-				c.Family = s
-			}
+	for _, w := range a.windows {
+		if w == a.fiveHour || w == a.sevenDay || !anthropic.WindowLimits(w.name, family) {
+			continue
+		}
+		if s := w.standing(now); c.Family == (Window{}) || s.Head(0) < c.Family.Head(0) {
+			c.Family = s
 		}
 	}
 	for _, b := range a.buckets {
@@ -306,7 +312,7 @@ func (g *Group) closedBy(i int, req *Request, family, only string, now time.Time
 	}
 	if len(a.benches) > 0 {
 		a.heal(now)
-		if b := a.benchOf(family, now); b != nil && (req.paid() || b.Login) {
+		if b := a.benchOf(family, now); b != nil && (req.paid() || a.needsLogin(family, now)) {
 			return ClosedBench
 		}
 	}
@@ -317,4 +323,12 @@ func (g *Group) closedBy(i int, req *Request, family, only string, now time.Time
 		return ClosedProbe
 	}
 	return Open
+}
+
+// needsLogin reports whether one of the benches that keep the account from serving
+// the family now, which need not be the longest, is for want of a login.
+func (a *account) needsLogin(family string, now time.Time) bool {
+	return slices.ContainsFunc(a.benches, func(b bench) bool {
+		return b.Login && (b.Family == wholeAccount || b.Family == family) && now.Before(b.Until)
+	})
 }

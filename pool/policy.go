@@ -2,8 +2,8 @@ package pool
 
 import "time"
 
-// Window is a usage window of a candidate as it stands now. Nothing known of it
-// is as if it were not running.
+// Window is a usage window of a candidate as it stands now. One that nothing is
+// known of is as one that is not running.
 type Window struct {
 	// Used is the share that is used up, as last told; 0 once the window has started anew.
 	Used float64
@@ -11,6 +11,9 @@ type Window struct {
 	Left float64
 	// ResetIn is the time until it starts anew, 0 when it is not running.
 	ResetIn time.Duration
+	// Idle tells that the window is not running and the next request would start it.
+	// It is false where the account does not tell of such windows.
+	Idle bool
 	// Capacity is what the whole window was found to hold, in units of
 	// anthropic.Load; 0 when it is not known yet.
 	Capacity float64

@@ -49,7 +49,10 @@ func (m *Member) Serves(model string) bool {
 	return false
 }
 
-func (m *Member) weight() float64 { return float64(max(1, m.Weight)) }
+// mostWeight keeps sums of weights within an int.
+const mostWeight = 1e6
+
+func (m *Member) weight() float64 { return float64(min(max(1, m.Weight), mostWeight)) }
 
 // Pool is the state of one pool. Its methods and those of its groups and leases
 // are safe for concurrent use.

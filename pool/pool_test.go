@@ -1,16 +1,12 @@
 package pool
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -127,42 +123,6 @@ func TestRequestsInFlightSpread(t *testing.T) {
 		if n != 10 {
 			t.Errorf("%s has %d of 40 requests in flight", name, n)
 		}
-	}
-}
-
-func TestSessionStaysUntilItsCacheIsCold(t *testing.T) {
-	c := newClock()
-	g := group(c, members("a", "b", "c", "d", "e", "f", "g", "h")...)
-	home := serve(t, g, message("s"))
-	for range 20 {
-		c.advance(4 * time.Minute) // the life slides
-		if got := serve(t, g, message("s")); got != home {
-			t.Fatalf("moved from %s to %s while warm", home, got)
-		}
-	}
-	other := message("s")
-	other.User = "bob"
-	if lease := pick(t, g, other); lease.Reason == ReasonSession {
-		t.Error("another person's session of the same name has a place")
-	}
-	serve(t, g, message("s"))
-	c.advance(5*time.Minute + time.Second)
-	if lease := pick(t, g, message("s")); lease.Reason != ReasonPolicy {
-		t.Errorf("a cold session was placed by %s", lease.Reason)
-	}
-}
-
-func TestPinGoesBeforeTheSession(t *testing.T) {
-	g := group(newClock(), members("a", "b")...)
-	home := serve(t, g, message("s"))
-	other := map[string]string{"a": "b", "b": "a"}[home]
-	g.Pool().Pin(other)
-	if lease := pick(t, g, message("s")); lease.Member.Name != other || lease.Reason != ReasonPinned {
-		t.Errorf("got %s (%s)", lease.Member.Name, lease.Reason)
-	}
-	g.Pool().Pin("")
-	if got := serve(t, g, message("s")); got != home {
-		t.Errorf("the pin moved the session's home to %s", got)
 	}
 }
 
@@ -417,155 +377,5 @@ func TestRestoreRefusesWhatItCannotRead(t *testing.T) {
 		if err := New(newClock(), 1).Restore([]byte(data)); err == nil {
 			t.Errorf("restored %q", data)
 		}
-	}
-}
-
-func FuzzRestore(f *testing.F) {
-	c := newClock()
-	g := group(c, members("a")...)
-	lease, _ := g.Pick(message("s"))
-	lease.Report(windowSpent(c.now.Add(time.Hour)), &anthropic.Limits{Windows: []anthropic.Window{{Name: "7d", Utilization: 1}}})
-	lease.End(anthropic.Usage{})
-	data, _, _ := g.Pool().Snapshot()
-	f.Add(data)
-	f.Add([]byte(`{"version":1,"accounts":[{"key":"a#1","windows":{"5h":null}}],"people":{"x":null}}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		g := group(c, members("a")...)
-		if g.Pool().Restore(data) != nil {
-			return
-		}
-		if lease, _ := g.Pick(message("s")); lease != nil {
-			lease.End(anthropic.Usage{})
-		}
-		g.View()
-		if out, _, err := g.Pool().Snapshot(); err != nil || bytes.Equal(out, nil) {
-			t.Errorf("no snapshot of a restored pool: %v", err)
-		}
-	})
-}
-
-func TestWaitingIsFirstComeFirstServed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := New(SystemClock{}, 1)
-		g := p.Group([]*Member{{Name: "a", Key: "a", MaxConcurrent: 1}}, Policies[DefaultPolicy])
-		first, _ := g.Pick(message(""))
-		order := make(chan int, 3)
-		for i := range 3 {
-			go func() {
-				lease, _, _ := g.Acquire(t.Context(), message(""), Waiting{Hold: time.Minute})
-				if lease == nil {
-					t.Error("gave up")
-					return
-				}
-				order <- i
-				time.Sleep(time.Second)
-				lease.End(anthropic.Usage{})
-			}()
-			synctest.Wait()
-		}
-		if p.Waiting() != 3 {
-			t.Fatalf("%d wait", p.Waiting())
-		}
-		time.Sleep(5 * time.Second)
-		first.End(anthropic.Usage{})
-		for want := range 3 {
-			if got := <-order; got != want {
-				t.Errorf("waiter %d came when it was the turn of %d", got, want)
-			}
-		}
-		synctest.Wait()
-		if p.Waiting() != 0 || g.View().Accounts[0].InFlight > 1 {
-			t.Error("somebody was left behind")
-		}
-		time.Sleep(2 * time.Second)
-	})
-}
-
-func TestWaitingEndsWhenABenchDoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := New(SystemClock{}, 1).Group(members("a"), Policies[DefaultPolicy])
-		lease, _ := g.Pick(message(""))
-		lease.Report(windowSpent(time.Now().Add(20*time.Second)), nil)
-		lease.End(anthropic.Usage{})
-		begun := time.Now()
-		lease, _, waited := g.Acquire(t.Context(), message(""), Waiting{Hold: time.Minute})
-		if lease == nil || time.Since(begun) != 20*time.Second || waited != 20*time.Second {
-			t.Errorf("waited %v for %v", time.Since(begun), lease)
-		}
-	})
-}
-
-func TestWaitingGivesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := New(SystemClock{}, 1)
-		g := p.Group([]*Member{{Name: "a", Key: "a", MaxConcurrent: 1}}, Policies[DefaultPolicy])
-		held, _ := g.Pick(message(""))
-		begun := time.Now()
-		if lease, refused, _ := g.Acquire(t.Context(), message(""), Waiting{Hold: 10 * time.Second}); lease != nil || !refused.Busy || time.Since(begun) != 10*time.Second {
-			t.Errorf("after %v: %v", time.Since(begun), lease)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() {
-			time.Sleep(3 * time.Second)
-			cancel()
-		}()
-		begun = time.Now()
-		if lease, _, _ := g.Acquire(ctx, message(""), Waiting{Hold: time.Minute}); lease != nil || time.Since(begun) != 3*time.Second {
-			t.Errorf("a client that left was kept for %v", time.Since(begun))
-		}
-		if p.Waiting() != 0 {
-			t.Error("a client that left is still in line")
-		}
-		full := Waiting{Hold: time.Minute, Queue: 1}
-		go func() { _, _, _ = g.Acquire(t.Context(), message(""), full) }()
-		synctest.Wait()
-		if _, refused, waited := g.Acquire(t.Context(), message(""), full); !refused.Full || waited != 0 {
-			t.Error("the line has no end")
-		}
-		// A bench that ends after the hold is not waited for.
-		held.Report(windowSpent(time.Now().Add(2*time.Minute)), nil)
-		held.End(anthropic.Usage{})
-		begun = time.Now()
-		if lease, refused, _ := g.Acquire(t.Context(), message(""), Waiting{Hold: time.Minute}); lease != nil || refused.Until.IsZero() || time.Since(begun) != 0 {
-			t.Errorf("waited %v in vain", time.Since(begun))
-		}
-		time.Sleep(2 * time.Minute)
-	})
-}
-
-// TestLeasesUnderLoad: whatever happens at once, nobody gets an account beyond
-// its cap and all leases come back.
-func TestLeasesUnderLoad(t *testing.T) {
-	p := New(SystemClock{}, 1)
-	ms := []*Member{{Name: "a", Key: "a", MaxConcurrent: 3}, {Name: "b", Key: "b", MaxConcurrent: 2}}
-	g := p.Group(ms, Policies[DefaultPolicy])
-	var wg sync.WaitGroup
-	for i := range 50 {
-		wg.Go(func() {
-			for range 40 {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(3000))*time.Microsecond)
-				lease, _, _ := g.Acquire(ctx, message(fmt.Sprint(i)), Waiting{Hold: time.Second})
-				if lease != nil {
-					for _, a := range g.View().Accounts {
-						if a.InFlight > a.Member.MaxConcurrent {
-							t.Errorf("%s has %d in flight", a.Member.Name, a.InFlight)
-						}
-					}
-					lease.Report(&served, nil)
-					lease.End(anthropic.Usage{})
-					lease.End(anthropic.Usage{}) // the second does nothing
-				}
-				cancel()
-			}
-		})
-	}
-	wg.Wait()
-	for _, a := range g.View().Accounts {
-		if a.InFlight != 0 {
-			t.Errorf("%s has %d in flight after all", a.Member.Name, a.InFlight)
-		}
-	}
-	if p.Waiting() != 0 {
-		t.Errorf("%d wait for ever", p.Waiting())
 	}
 }

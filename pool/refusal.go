@@ -140,6 +140,9 @@ func (g *Group) brakeRefusal(req *Request, family, only string, until time.Time,
 			r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: Closure{Kind: ClosedBrake, Until: until, Verdict: "overloaded", Reason: "overloaded"}})
 		}
 	}
+	if r.Serving == 0 {
+		return r // the brake is not what keeps this request out
+	}
 	// An account's own bench may end before the brake does: nobody is asked then.
 	r.Until, r.Busy = until, busy
 	return r

@@ -3,6 +3,7 @@ package pool
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -17,6 +18,16 @@ const forgetAfter = 35 * 24 * time.Hour
 
 // maxRestored bounds what a record can make us keep of one account.
 const maxRestored = 64
+
+// mostRestored is beyond any sum of anthropic.Load that an account or a request can
+// come to, and far from where sums of them become infinite.
+const mostRestored = 1e15
+
+// sane reports whether a number of a record can be one that we wrote.
+func sane(x, most float64) bool { return x >= 0 && x <= most }
+
+// maxAccounts bounds how many accounts a record can make us keep.
+const maxAccounts = 10_000
 
 type snapshot struct {
 	Version  int                `json:"version"`
@@ -39,9 +50,10 @@ type accountSnapshot struct {
 	Windows       map[string]*window `json:"windows,omitempty"`
 	Buckets       map[string]bucket  `json:"buckets,omitempty"`
 	Benches       []bench            `json:"benches,omitempty"`
-	Limit         inFlightLimit      `json:"in_flight_limit,omitempty"`
+	Limit         inFlightLimit      `json:"in_flight_limit,omitzero"`
 	Burn          decayed            `json:"burn,omitzero"`
 	Suspect       bool               `json:"suspect,omitempty"`
+	SuspectAt     time.Time          `json:"suspect_at,omitzero"`
 	Strikes       int                `json:"strikes,omitempty"`
 	LastUsed      time.Time          `json:"last_used,omitzero"`
 	OverageStatus string             `json:"overage_status,omitempty"`
@@ -88,7 +100,7 @@ func (p *Pool) Snapshot() (data []byte, changes uint64, err error) {
 
 func (a *account) snapshot() accountSnapshot {
 	s := accountSnapshot{
-		Key: a.key, Name: a.name, Suspect: a.suspect, Strikes: a.strikes, LastUsed: a.lastUsed,
+		Key: a.key, Name: a.name, Suspect: a.suspect, SuspectAt: a.suspectAt, Strikes: a.strikes, LastUsed: a.lastUsed,
 		OverageStatus: a.overageStatus, OverageReason: a.overageReason, Totals: a.totals, Local: a.local,
 		Windows: make(map[string]*window, len(a.windows)),
 		Buckets: make(map[string]bucket, len(a.buckets)),
@@ -125,7 +137,7 @@ func (p *Pool) Restore(data []byte) error {
 		p.policy = policy
 	}
 	for family, mean := range s.Costs {
-		if _, known := p.costs[family]; !known && mean > 0 && len(p.costs) < maxRestored {
+		if _, known := p.costs[family]; !known && mean > 0 && sane(mean, mostRestored) && len(p.costs) < maxRestored {
 			p.costs[family] = &mean
 		}
 	}
@@ -133,7 +145,7 @@ func (p *Pool) Restore(data []byte) error {
 		p.lastUsed = s.LastUsed
 	}
 	for i := range s.Accounts {
-		if saved := &s.Accounts[i]; saved.Key != "" && now.Sub(saved.LastUsed) <= forgetAfter {
+		if saved := &s.Accounts[i]; saved.Key != "" && len(p.accounts) < maxAccounts && now.Sub(saved.LastUsed) <= forgetAfter {
 			p.account(saved.Key, saved.Name).restore(saved, now)
 		}
 	}
@@ -183,7 +195,7 @@ func (a *account) restore(s *accountSnapshot, now time.Time) {
 		a.window(name).merge(w)
 	}
 	for name, b := range s.Buckets {
-		if _, known := a.buckets[name]; !known {
+		if _, known := a.buckets[name]; !known && len(a.buckets) < maxRestored {
 			if a.buckets == nil {
 				a.buckets = make(map[string]bucket)
 			}
@@ -192,14 +204,20 @@ func (a *account) restore(s *accountSnapshot, now time.Time) {
 	}
 	for _, b := range s.Benches {
 		if fresh && now.Before(b.Until) && len(a.benches) < maxRestored {
-			suspect := a.suspect
+			suspect, at := a.suspect, a.suspectAt
 			a.setBench(b)
-			a.suspect = suspect
+			a.suspect, a.suspectAt = suspect, at
 		}
 	}
 	if fresh {
-		a.suspect, a.strikes, a.lastUsed, a.local = s.Suspect, max(0, s.Strikes), s.LastUsed, s.Local
-		a.limit, a.burn = max(0, s.Limit), s.Burn
+		a.suspect, a.suspectAt = s.Suspect, s.SuspectAt
+		a.strikes, a.lastUsed, a.local = min(max(0, s.Strikes), math.MaxInt32), s.LastUsed, s.Local
+		if sane(s.Limit.Most, mostInFlight) {
+			a.limit = s.Limit
+		}
+		if sane(s.Burn.Sum, mostRestored) {
+			a.burn = s.Burn
+		}
 		a.overageStatus, a.overageReason = s.OverageStatus, s.OverageReason
 	}
 	a.totals.add(&s.Totals)

@@ -7,8 +7,8 @@ import "time"
 const MaxStay = time.Minute
 
 // stayPerToken is how long a prompt's token is worth waiting for after a burst:
-// a second for a thousand.
-const stayPerToken = time.Millisecond
+// three seconds for a thousand.
+const stayPerToken = 3 * time.Millisecond
 
 // stays says until when a warm session waits for its own account, which is closed
 // by kind; nil when it moves at once.
@@ -40,6 +40,9 @@ func (g *Group) stays(i int, kind ClosureKind, req *Request, family string, own 
 	case ClosedFull, ClosedProbe:
 		if kind == ClosedFull {
 			until = bursty
+		}
+		if own.Until.Before(until) {
+			until = own.Until
 		}
 		if !now.Before(until) {
 			return nil

@@ -1,9 +1,9 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -82,12 +82,19 @@ func (g *Group) join(req *Request, w Waiting) (*Lease, *Refusal, *waiter) {
 	}
 	if w.Queue > 0 && len(p.waiting.line) >= w.Queue {
 		if refused.Stay {
-			// There is no place to wait for the own account, but another can serve.
-			lease, refused = g.pick(req, 0, now)
-			return lease, refused, nil
+			// There is no place to wait for the own account, but another may serve.
+			if lease, refused = g.pick(req, 0, now); lease != nil {
+				return lease, nil, nil
+			}
 		}
 		refused.Full = true
 		return nil, refused, nil
+	}
+	if req.Arrived.IsZero() {
+		// Each time it is asked again it would seem to come anew, and stay as long.
+		asked := *req
+		asked.Arrived = now
+		req = &asked
 	}
 	p.waiting.number++
 	self := &waiter{group: g, req: req, stay: stay, deadline: now.Add(w.Hold), until: refused.Until, number: p.waiting.number}
@@ -283,7 +290,7 @@ func (p *Pool) inOrder(now time.Time) []*waiter {
 			}
 			return 1
 		}
-		return strings.Compare(a.req.User, b.req.User)
+		return cmp.Compare(a.number, b.number)
 	})
 	return q.order
 }
@@ -293,13 +300,30 @@ func (p *Pool) inOrder(now time.Time) []*waiter {
 // again in full each time that a request ends.
 func (q *queue) alike(w *waiter) bool {
 	for _, f := range q.failed {
-		if f.group == w.group && f.req.User == w.req.User && f.req.Model == w.req.Model && f.req.Endpoint == w.req.Endpoint &&
-			len(f.req.Refs) == 0 && len(w.req.Refs) == 0 && slices.Equal(f.req.Tried, w.req.Tried) {
+		if f.group == w.group && f.req.Model == w.req.Model && f.req.Endpoint == w.req.Endpoint &&
+			len(f.req.Refs) == 0 && len(w.req.Refs) == 0 && slices.Equal(f.req.Tried, w.req.Tried) && f.group.sameReach(f.req, w.req) {
 			w.until = f.until
 			return true
 		}
 	}
 	return false
+}
+
+// sameReach reports whether the people of two requests to one endpoint may use the
+// same accounts.
+func (g *Group) sameReach(a, b *Request) bool {
+	if a.User == b.User {
+		return true
+	}
+	if a.Endpoint.Holds() {
+		return false // each person's things are somewhere else
+	}
+	for _, m := range g.members {
+		if len(m.Owners) > 0 && m.Allows(a.User) != m.Allows(b.User) {
+			return false
+		}
+	}
+	return true
 }
 
 // Waiting is how many requests stand in line.

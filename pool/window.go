@@ -61,14 +61,14 @@ func (w *window) standing(now time.Time) Window {
 	}
 	in := w.Reset.Sub(now)
 	if in <= 0 {
-		return Window{Left: 1, Capacity: w.Capacity.units()}
+		return Window{Left: 1, Idle: true, Capacity: w.Capacity.units()}
 	}
 	return Window{Used: w.Utilization, Left: min(1, float64(in)/float64(w.length())), ResetIn: in, Capacity: w.Capacity.units()}
 }
 
 // merge takes over each field that was told later than ours.
 func (w *window) merge(o *window) {
-	if o.UtilizationAt.After(w.UtilizationAt) {
+	if o.UtilizationAt.After(w.UtilizationAt) && sane(o.Utilization, mostUtilization) {
 		w.Utilization, w.UtilizationAt = o.Utilization, o.UtilizationAt
 	}
 	if o.StatusAt.After(w.StatusAt) {
@@ -77,7 +77,7 @@ func (w *window) merge(o *window) {
 	if o.ResetAt.After(w.ResetAt) {
 		w.Reset, w.ResetAt = o.Reset, o.ResetAt
 	}
-	if w.Capacity == (capacity{}) && o.Capacity.Cost >= 0 && o.Capacity.Growth >= 0 && o.Capacity.Spent >= 0 {
+	if w.Capacity == (capacity{}) && o.Capacity.sane() {
 		w.Capacity = o.Capacity
 	}
 }

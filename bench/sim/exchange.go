@@ -11,11 +11,12 @@ import (
 // in the same order.
 
 const (
-	retries     = 3 // shunt.DefaultRetries
-	burstsMost  = 3 // returns to an account that was busy, in one request
-	roundTrip   = 300 * time.Millisecond
-	clientFirst = time.Second // what a client waits at least before it sends anew
-	clientMost  = 32 * time.Second
+	retries       = 3 // shunt.DefaultRetries
+	burstsMost    = 3 // times that an account may say it is busy, in one request
+	overloadsMost = 3 // waits for the own account while that is overloaded
+	roundTrip     = 300 * time.Millisecond
+	clientFirst   = time.Second // what a client waits at least before it sends anew
+	clientMost    = 32 * time.Second
 )
 
 // request is one request of the client's.
@@ -112,7 +113,7 @@ func (w *run) refused(r *runner) {
 	if action == anthropic.Next {
 		r.failures-- // the account's own refusal does not count
 	}
-	if action == anthropic.Again && !r.again && r.failures < retries {
+	if action == anthropic.Again && !r.again && r.stayed == 0 && r.failures < retries {
 		r.again = true
 		pause := seconds(0.2 + 0.3*w.world.draw(forPause, r.turn, r.sending))
 		w.clock.push(event{at: w.clock.now + pause, kind: retryHere, runner: r})
@@ -121,20 +122,39 @@ func (w *run) refused(r *runner) {
 	w.rule.end(r, anthropic.Usage{})
 	r.tries++
 	r.last = action
-	if r.kind == burst {
-		if r.busy != r.account {
-			r.busy, r.bursts = r.account, 0
-		}
-		r.bursts++
-	}
-	if r.kind != burst || r.bursts > burstsMost || !w.pooled {
+	returns := w.mayReturn(r)
+	if !returns {
 		r.want.Tried = append(r.want.Tried, accountKeys[r.account])
 	}
-	if w.mayGoOn(r, action) {
+	if returns || w.mayGoOn(r, action) {
 		w.join(r)
 		return
 	}
 	w.relay(r)
+}
+
+// mayReturn reports whether the request may come back to the account: after a
+// burst a few times, after an overload once where its session is warm.
+func (w *run) mayReturn(r *runner) bool {
+	if !w.pooled {
+		return false
+	}
+	switch r.kind {
+	case overloaded:
+		if r.stayed == overloadsMost || !r.warmHere {
+			return false
+		}
+		r.stayed++
+		r.failures--
+		return true
+	case burst:
+		if r.bursts == nil {
+			r.bursts = make(map[int]int)
+		}
+		r.bursts[r.account]++
+		return r.bursts[r.account] < burstsMost
+	}
+	return false
 }
 
 // mayGoOn reports whether another account may be asked: always after an account's

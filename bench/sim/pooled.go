@@ -85,7 +85,7 @@ func (p *pooled) join(r *runner, hold time.Duration) bool {
 
 func (p *pooled) decide(r *runner, lease *pool.Lease, refused *pool.Refusal) {
 	if lease != nil {
-		r.decision = decision{account: p.byKey[lease.Member.Key], lease: lease}
+		r.decision = decision{account: p.byKey[lease.Member.Key], lease: lease, warmHere: lease.Reason == pool.ReasonSession}
 	} else {
 		r.decision = decision{account: nobody, full: refused.Full}
 		if at := refused.Reopens(); !at.IsZero() {

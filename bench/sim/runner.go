@@ -44,8 +44,8 @@ type request struct {
 	failures int // round trips that count against retries
 	hopped   bool
 	again    bool
-	bursts   int // refusals of the account busy for a burst
-	busy     int
+	stayed   int         // waits for the own account while that was overloaded
+	bursts   map[int]int // how often each account said that it was busy
 	last     anthropic.Action
 	tries    int // accounts asked
 	kind     answerKind
@@ -68,6 +68,8 @@ type decision struct {
 	full    bool
 	// lease is the pool's, nil for other rules.
 	lease *pool.Lease
+	// warmHere tells that the account is the one where the session is warm.
+	warmHere bool
 }
 
 // ruleState is what a rule keeps of a session or request.

@@ -43,6 +43,9 @@ func (s *scene) meaningless() string {
 	if s.row.sick.ours() {
 		return "it needs accounts that are configured for it"
 	}
+	if s.row.ownSettings {
+		return "it is about a setting of shunt's"
+	}
 	for spoken := range strings.SplitSeq(*protocols, ",") {
 		if spoken == s.protocol {
 			return ""

@@ -102,6 +102,8 @@ func (j *judge) meets(want *outcome, c *call, a *answer) {
 		j.isBroken(want, c, a)
 	case own:
 		j.isOwn(want, a)
+	case ownEvent:
+		j.isEvent(want, a)
 	}
 	for _, text := range want.text {
 		if !strings.Contains(strings.ToLower(a.body), strings.ToLower(text)) {

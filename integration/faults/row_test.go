@@ -20,6 +20,8 @@ type row struct {
 	// settings are further lines of the proxy's configuration, if this suite has
 	// configured it.
 	settings string
+	// ownSettings says that another proxy has nothing like them.
+	ownSettings bool
 
 	one, all outcome
 
@@ -83,10 +85,13 @@ const (
 	failed
 	// own: an answer of the proxy's, in the API's envelope.
 	own
+	// ownEvent: such an answer, as the error event of a stream that the proxy opened
+	// while the request waited.
+	ownEvent
 )
 
 func (e ending) String() string {
-	return [...]string{"anything", "whole", "as upstream", "broken off", "broken off or refused", "the proxy's own answer"}[e]
+	return [...]string{"anything", "whole", "as upstream", "broken off", "broken off or refused", "the proxy's own answer", "the proxy's own error event"}[e]
 }
 
 // next is what becomes of requests that follow.
@@ -168,7 +173,7 @@ func (r *row) runsOrBoth() []run {
 // rows are all faults, in the order of their places.
 func rows() []row {
 	var all []row
-	for _, table := range [][]row{connectRows, headRows, limitRows, moneyRows, credentialRows, requestRows, serviceRows, firstRows, streamRows, endRows, goneRows} {
+	for _, table := range [][]row{connectRows, headRows, limitRows, moneyRows, credentialRows, requestRows, serviceRows, firstRows, streamRows, endRows, keepaliveRows, goneRows} {
 		all = append(all, table...)
 	}
 	return all

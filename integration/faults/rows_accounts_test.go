@@ -89,6 +89,12 @@ var limitRows = []row{
 		sick: sickness{fault: fakeclaude.Fault{Name: fakeclaude.Burst, Times: 1, RetryAfter: time.Second}},
 		all:  outcome{ending: whole, tries: 3, exactly: true, shortest: 900 * time.Millisecond, longest: 6 * time.Second, next: asked},
 	},
+	{
+		// The other account would have to read the whole prompt anew.
+		name: "burst_stayed_for", place: "status", runs: []run{oneSick}, settings: "hold 5s", ownSettings: true, request: request{padding: 32000},
+		sick: sickness{fault: fakeclaude.Fault{Name: fakeclaude.Burst, Times: 1, RetryAfter: time.Second}},
+		one:  outcome{ending: whole, sickTries: 2, tries: 2, exactly: true, shortest: 900 * time.Millisecond, longest: 6 * time.Second, next: asked},
+	},
 }
 
 // untilNextMonth is the time until spend limits start anew, as headProblem reads it.

@@ -117,7 +117,7 @@ func (s *scene) fall(accounts ...string) error {
 	for _, name := range accounts {
 		switch {
 		case sick.fault.Name != "":
-			s.fake.SetFault(name, sick.fault)
+			s.fake.SetFault(name, append([]fakeclaude.Fault{sick.fault}, sick.then...)...)
 		case sick.script != nil:
 			s.setScript(name, sick.script)
 		case sick.login != nil:

@@ -15,6 +15,8 @@ import (
 type sickness struct {
 	// fault is one of the fake upstream's.
 	fault fakeclaude.Fault
+	// then are the faults that follow when that one is used up.
+	then []fakeclaude.Fault
 	// script is an answer that the fake upstream does not have.
 	script *script
 	// toxics sit on the way from the proxy to upstream.
