@@ -136,7 +136,7 @@ func (h *Handler) explain(query url.Values, who person) (*explainView, *anthropi
 	}
 	d := h.group.Explain(&pool.Request{
 		User: user, Session: session, Model: model, Endpoint: anthropic.EndpointMessages, CacheLife: anthropic.CacheLife, Home: h.ResourceAccount,
-	})
+	}, min(pool.MaxStay, h.holdDuration()))
 	return &explainView{Pool: h.Pool, User: user, Model: model, Decisions: []decisionView{viewDecision(&d)}}, nil
 }
 

@@ -28,6 +28,8 @@ type bench struct {
 	fake *fakeclaude.Server
 	h    *Handler
 	url  string
+	// serving counts the requests that have not been served to their end.
+	serving *atomic.Int64
 }
 
 const (
@@ -65,13 +67,16 @@ func newBench(t *testing.T, options fakeclaude.Options, block string) *bench {
 	t.Helper()
 	fake, upstream := fctest.Start(t, options)
 	h := provision(t, strings.ReplaceAll(block, "%UPSTREAM%", upstream))
+	serving := new(atomic.Int64)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serving.Add(1)
+		defer serving.Add(-1)
 		serveWith(h, w, r)
 	}))
 	server.EnableHTTP2 = true
 	server.Start()
 	t.Cleanup(server.Close)
-	return &bench{t: t, fake: fake, h: h, url: server.URL}
+	return &bench{t: t, fake: fake, h: h, url: server.URL, serving: serving}
 }
 
 // newFour is a pool of four sound accounts for ann, an admin, and bob.
@@ -213,8 +218,8 @@ func (r reply) mustServe(t *testing.T, what string) {
 	}
 }
 
-// mustBeIdle waits until no account has a request in flight: the last byte
-// reaches the client before the exchange has ended.
+// mustBeIdle waits until no account has a request in flight and all requests are
+// recorded: the last byte reaches the client before the exchange has ended.
 func (b *bench) mustBeIdle() {
 	b.t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
@@ -224,6 +229,9 @@ func (b *bench) mustBeIdle() {
 			if a.InFlight != 0 {
 				busy = fmt.Sprintf("%s has %d requests in flight after all", a.Member.Name, a.InFlight)
 			}
+		}
+		if n := b.serving.Load(); n != 0 && busy == "" {
+			busy = fmt.Sprintf("%d requests are still served", n)
 		}
 		if busy == "" {
 			return

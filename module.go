@@ -38,8 +38,8 @@ const (
 // Handler serves a pool of Anthropic accounts as one endpoint.
 //
 // It answers /v1/messages, /v1/messages/count_tokens, /v1/models, /v1/files and
-// /v1/messages/batches from the pool, and GET /health, GET /status and POST /use
-// itself; every other request goes to the next handler.
+// /v1/messages/batches from the pool, and GET /health, GET /status, GET /explain
+// and POST /use itself; every other request goes to the next handler.
 //
 // These placeholders are set on each request that the pool serves:
 //

@@ -4,6 +4,7 @@
 #	./xcaddy.sh [build [FILE]]   build Caddy with shunt into ./caddy (or FILE)
 #	./xcaddy.sh demo             run the demo: no account needed
 #	./xcaddy.sh test             run every check and test
+#	./xcaddy.sh sim [FLAGS]      compare the policies in a simulator; -h lists the flags
 #
 # CADDY_VERSION chooses another Caddy to build with.
 set -eu
@@ -154,7 +155,7 @@ vulnerabilities() {
 # check_build looks at the binary that xcaddy built as its user would.
 check_build() {
 	say "Looking at ./caddy"
-	for id in http.handlers.shunt http.authentication.providers.shunt http.handlers.shunt.policies.least_used admin.api.shunt shunt; do
+	for id in http.handlers.shunt http.authentication.providers.shunt http.handlers.shunt.policies.balanced http.handlers.shunt.policies.least_used admin.api.shunt shunt; do
 		./caddy list-modules | grep -qx "$id" || fail "./caddy lacks the module $id"
 	done
 	if ./caddy list-modules | grep -qx fakeclaude; then fail "./caddy holds the demo's upstream"; fi
@@ -175,9 +176,18 @@ faults() {
 }
 
 check_go
+# sim plays weeks of made-up work with every policy, in a minute or two.
+sim() {
+	shift
+	mkdir -p bin
+	patiently "Building the simulator, into bin/sim" go build -tags "$tags" -o bin/sim ./bench/sim
+	exec bin/sim "$@"
+}
+
 case "${1:-build}" in
 build) build "${2:-caddy}" && echo "Built ${2:-caddy}. Try: ./caddy run --config Caddyfile.example" ;;
 demo) demo ;;
+sim) sim "$@" ;;
 test) test_all ;;
-*) fail "unknown command $1; expected build, demo or test" ;;
+*) fail "unknown command $1; expected build, demo, sim or test" ;;
 esac

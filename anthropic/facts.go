@@ -74,7 +74,9 @@ func ReadFacts(endpoint Endpoint, header http.Header, body []byte) Facts {
 	f.BoundThinking = b.thinking && bindsThinking(f.Model)
 	f.Refs = readRefs(body, b.container)
 	f.Session, f.Parent = sessionKeys(header, &b)
-	f.Prefix = prefixHash(&b)
+	if prefix, size := prefixHash(&b); size >= leastPrefix {
+		f.Prefix = prefix
+	}
 	if b.readable {
 		f.Tokens = estimateTokens(body)
 	}

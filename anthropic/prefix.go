@@ -11,27 +11,31 @@ import (
 // what follows changes from request to request.
 const billingPrefix = "x-anthropic-billing-header"
 
-// prefixHash names the beginning of the prompt. It hashes the JSON as the client
+// leastPrefix is the size in bytes below which a beginning is not worth a name:
+// prompts of fewer than some 1000 tokens are not cached (prompt caching guide; the
+// number differs by model).
+const leastPrefix = 4096
+
+// prefixHash names the beginning of the prompt, and says how many bytes it has. It hashes the JSON as the client
 // wrote it, since one kind of client writes the same thing in the same way.
-func prefixHash(b *bodyFacts) uint64 {
+func prefixHash(b *bodyFacts) (hash uint64, size int) {
 	var h xxhash.Digest
 	h.Reset()
 	_, _ = h.WriteString(b.model)
-	some := false
 	write := func(part string) {
 		_, _ = h.WriteString("\x00")
 		writeUnmarked(&h, part)
-		some = true
+		size += len(part)
 	}
 	if strings.Contains(b.tools.Raw, "{") {
 		write(b.tools.Raw)
 	}
 	_, _ = h.WriteString("\x00")
 	eachSystemText(b.system, write)
-	if !some {
-		return 0
+	if size == 0 {
+		return 0, 0
 	}
-	return max(1, h.Sum64())
+	return max(1, h.Sum64()), size
 }
 
 // eachSystemText calls f with the JSON of each part of the system text, without

@@ -6,7 +6,21 @@ import (
 	"testing"
 )
 
-func prefixOf(body string) uint64 { return ReadFacts(EndpointMessages, nil, []byte(body)).Prefix }
+func prefixOf(body string) uint64 {
+	b := readBody([]byte(body))
+	hash, _ := prefixHash(&b)
+	return hash
+}
+
+// TestShortPrefixesAreNone: upstream does not cache them.
+func TestShortPrefixesAreNone(t *testing.T) {
+	for n, want := range map[int]bool{leastPrefix - 100: false, leastPrefix + 100: true} {
+		f := ReadFacts(EndpointMessages, nil, []byte(`{"model":"m","system":"`+strings.Repeat("x", n)+`"}`))
+		if got := f.Prefix != 0; got != want {
+			t.Errorf("a system text of %d bytes is named: %v", n, got)
+		}
+	}
+}
 
 // TestPrefixStays: what changes from turn to turn is not part of the prefix.
 func TestPrefixStays(t *testing.T) {
@@ -119,11 +133,12 @@ func FuzzPrefix(f *testing.F) {
 			}
 			return string(data)
 		}
-		a, b := ReadFacts(EndpointMessages, nil, []byte(build("", system, 0))), ReadFacts(EndpointMessages, nil, []byte(build(billing, system, marks)))
-		if a.Prefix != b.Prefix || a.Session != b.Session {
+		plain, marked := build("", system, 0), build(billing, system, marks)
+		a, b := ReadFacts(EndpointMessages, nil, []byte(plain)), ReadFacts(EndpointMessages, nil, []byte(marked))
+		if prefixOf(plain) != prefixOf(marked) || a.Session != b.Session {
 			t.Errorf("markers %b and billing %q make another prefix or session", marks, billing)
 		}
-		if c := prefixOf(build(billing, system+".", marks)); c == a.Prefix {
+		if c := prefixOf(build(billing, system+".", marks)); c == prefixOf(plain) {
 			t.Errorf("another system text makes no difference to %q", system)
 		}
 	})

@@ -124,7 +124,8 @@ func (d *Decision) finished() Decision {
 }
 
 // Explain tells what would be decided for the request now, and changes nothing.
-func (g *Group) Explain(req *Request) Decision {
+// stay is as in [Waiting].
+func (g *Group) Explain(req *Request, stay time.Duration) Decision {
 	p := g.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,7 +145,7 @@ func (g *Group) Explain(req *Request) Decision {
 	asked.Trace = nil
 	family := asked.family()
 	d := trace.decision(now)
-	i, reason, refused := g.decide(&asked, family, MaxStay, d, now)
+	i, reason, refused := g.decide(&asked, family, stay, d, now)
 	if refused != nil {
 		d.refuse(refused)
 	} else {

@@ -33,7 +33,7 @@ func TestExplainSaysWhoStandsWhereAndWhy(t *testing.T) {
 	g.Pool().Pin("")
 	req := message("")
 	req.Tried = []string{"tried#1"}
-	d := g.Explain(req)
+	d := g.Explain(req, MaxStay)
 	if d.Account != "best" || d.Reason != ReasonPolicy || d.Policy != "balanced" || !d.Time.Equal(c.now) || !d.Until.IsZero() || d.Refused != "" {
 		t.Errorf("%+v", d)
 	}
@@ -62,7 +62,7 @@ func TestEachReasonHasWords(t *testing.T) {
 	g := group(c, members("a", "b")...)
 	say := func(req *Request, reason string, parts ...string) {
 		t.Helper()
-		d := g.Explain(req)
+		d := g.Explain(req, MaxStay)
 		if d.Reason != reason {
 			t.Errorf("%s, want %s: %s", d.Reason, reason, d.Words())
 		}
@@ -91,7 +91,7 @@ func TestEachReasonHasWords(t *testing.T) {
 	none := message("")
 	none.Tried = []string{"b#1"}
 	say(none, ReasonNone, "briefly rate-limited until 12:00:10 UTC")
-	if d := g.Explain(none); !d.Until.Equal(c.now.Add(10*time.Second)) || d.Account != "" {
+	if d := g.Explain(none, MaxStay); !d.Until.Equal(c.now.Add(10*time.Second)) || d.Account != "" {
 		t.Errorf("%+v", d)
 	}
 	say(naming("file_x"), ReasonNone, "file_x")
@@ -100,7 +100,7 @@ func TestEachReasonHasWords(t *testing.T) {
 	say(none, ReasonNone, "1 busy")
 	held.End(anthropic.Usage{})
 	alone := group(c, members("a")...)
-	if d := alone.Explain(message("")); d.Words() != "a is the only account" {
+	if d := alone.Explain(message(""), MaxStay); d.Words() != "a is the only account" {
 		t.Errorf("%q", d.Words())
 	}
 	var standing Standing
@@ -130,7 +130,7 @@ func TestExplainAgreesWithAcquire(t *testing.T) {
 				l.trouble("b", resting(time.Duration(i%70+1)*time.Second))
 			}
 			name := fmt.Sprint("ann ", i)
-			d := l.g.Explain(arrived(session))
+			d := l.g.Explain(arrived(session), MaxStay)
 			l.join(name, arrived(session), staying())
 			synctest.Wait()
 			lease := l.lease(name)
@@ -153,11 +153,11 @@ func TestExplainAgreesWithAcquire(t *testing.T) {
 func TestAnExplanationStaysAsItWas(t *testing.T) {
 	c := newClock()
 	g := group(c, members("a", "b")...)
-	d := g.Explain(message("s"))
+	d := g.Explain(message("s"), MaxStay)
 	accounts, words := slices.Clone(d.Accounts), d.Words()
 	for range 20 {
 		serve(t, g, message(""))
-		g.Explain(message("s"))
+		g.Explain(message("s"), MaxStay)
 	}
 	if !slices.Equal(d.Accounts, accounts) || d.Words() != words {
 		t.Error("what was explained has changed")

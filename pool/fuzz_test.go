@@ -82,7 +82,7 @@ func FuzzRestore(f *testing.F) {
 		}
 		score()
 		g.View()
-		g.Explain(message("s"))
+		g.Explain(message("s"), MaxStay)
 		for step := range 40 {
 			// Two at once, troubles in a row, then what goes well.
 			first, refused := g.Pick(message("s"))

@@ -356,7 +356,7 @@ func (w *life) request() *Request {
 func (w *life) pick(req *Request, g *Group) {
 	var said Decision
 	if w.asks != nil {
-		said = g.Explain(req)
+		said = g.Explain(req, MaxStay)
 	}
 	lease, refused := g.Pick(req)
 	if lease != nil {
@@ -596,7 +596,7 @@ func (w *life) step() {
 	if w.asks != nil && w.asks.IntN(3) == 0 {
 		saved := w.rnd
 		w.rnd = w.asks
-		g.Explain(w.request())
+		g.Explain(w.request(), MaxStay)
 		w.rnd = saved
 	}
 	w.check()

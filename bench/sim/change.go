@@ -43,6 +43,7 @@ func ablations() []rule {
 		{name: "no prefix bonus", change: &change{noPrefix: true}},
 		{name: "no home bonus", change: &change{blind: func(c *pool.Candidate) { c.Home = false }}},
 		{name: "no burn projection", change: &change{blind: func(c *pool.Candidate) { c.Burn = 0 }}},
+		{name: "idle windows as on pace", change: &change{blind: func(c *pool.Candidate) { c.FiveHour.Idle, c.SevenDay.Idle = false, false }}},
 		{name: "no learned in-flight limit", change: &change{retell: unnamedBurst}},
 		{name: "half the cache life", change: &change{lifeShare: 0.5}},
 	}
