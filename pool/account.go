@@ -10,31 +10,33 @@ import (
 // account is the state of one account. It is guarded by the pool's mutex and
 // holds no configuration.
 type account struct {
-	key, name string
+	// First what every choice looks at, of each account.
 
-	windows []*window // one for each name that was ever told
+	benches []bench // at most one for each family
+	// suspect is set by a trouble whose end is a guess: until an answer shows
+	// that the account serves again, one request at a time tries it.
+	suspect  bool
+	inFlight int
+	limit    inFlightLimit
+	// The pool's pick in which the account was last found to have the prefix, to be
+	// the session's home, or its parent's.
+	prefixStamp, homeStamp, parentStamp uint64
+	rating                              rating
+
+	key, name string
+	windows   []*window // one for each name that was ever told
 	// fiveHour and sevenDay are those of windows that limit every model; nil until told.
 	fiveHour, sevenDay *window
 	buckets            map[string]bucket // classic limits of an API key, by name
-	benches            []bench           // at most one for each family
-	// suspect is set by a trouble whose end is a guess: until an answer shows
-	// that the account serves again, one request at a time tries it.
-	suspect   bool
-	suspectAt time.Time // when it was set last
-	strikes   int       // troubles in a row without a served request
-	inFlight  int
-	lastUsed  time.Time
-	turn      uint64 // the pool's pick that this account last got
+	suspectAt          time.Time         // when suspect was set last
+	strikes            int               // troubles in a row without a served request
+	lastUsed           time.Time
+	turn               uint64 // the pool's pick that this account last got
 
 	// reserved is what the requests in flight are expected to cost, burn what the
 	// sessions here cost lately: see capacity.go.
 	reserved float64
 	burn     decayed
-	limit    inFlightLimit
-
-	// The pool's pick in which the account was last found to have the prefix, to be
-	// the session's home, or its parent's.
-	prefixStamp, homeStamp, parentStamp uint64
 
 	overageStatus, overageReason string
 
@@ -62,6 +64,7 @@ type bench struct {
 func (b *bench) guessed() bool { return b.Source != "reset" }
 
 func (a *account) learn(l *anthropic.Limits, now time.Time) {
+	a.changed()
 	for _, said := range l.Windows {
 		a.window(said.Name).learn(&said, now)
 	}

@@ -90,9 +90,14 @@ func (d *Decision) begin(policy string) {
 }
 
 func (d *Decision) add(g *Group, i int, c *Candidate, score float64, kind ClosureKind, family string, now time.Time) {
-	d.Accounts = append(d.Accounts, Standing{Candidate: *c, Priority: g.members[i].Priority, Score: score, Closed: Closure{Kind: kind}})
+	n := len(d.Accounts)
+	d.Accounts = slices.Grow(d.Accounts, 1)[:n+1]
+	s := &d.Accounts[n] // with what an older decision left there
+	s.Candidate, s.Priority, s.Score = *c, g.members[i].Priority, score
 	if kind != Open {
-		d.Accounts[len(d.Accounts)-1].Closed = g.closure(i, kind, family, now)
+		s.Closed = g.closure(i, kind, family, now)
+	} else if s.Closed.Kind != Open {
+		s.Closed = Closure{}
 	}
 }
 

@@ -106,6 +106,7 @@ func (l *Lease) End(used anthropic.Usage) {
 	p.changes++
 	l.giveBack()
 	l.state.totals.Attempts++
+	l.state.changed()
 	if !used.IsZero() {
 		l.state.totals.Usage.Add(used)
 		l.state.local.add(used, now)
@@ -139,6 +140,7 @@ func (p *Pool) charge(l *Lease, used anthropic.Usage, now time.Time) {
 func (l *Lease) giveBack() {
 	l.ended = true
 	l.state.inFlight--
+	l.state.changed()
 	l.state.reserved = max(0, l.state.reserved-l.reserved)
 	if l.state.inFlight == 0 {
 		l.state.reserved = 0 // what rounding left

@@ -185,6 +185,7 @@ func (g *Group) score(req *Request, family, only string, own *place, d *Decision
 			}
 		}
 	}
+	second := now.Unix()
 	tier, top := math.MaxInt, math.Inf(-1)
 	p.scores = p.scores[:0]
 	d.begin(policy.Name())
@@ -193,12 +194,7 @@ func (g *Group) score(req *Request, family, only string, own *place, d *Decision
 		if d == nil && (kind != Open || m.Priority > tier) {
 			continue
 		}
-		c := &p.candidate
-		g.states[i].candidate(c, m, family, p.stamps, now)
-		score := policy.Score(now, req, c)
-		if math.IsNaN(score) {
-			score = math.Inf(-1)
-		}
+		c, score := g.rate(i, policy, req, family, now, second)
 		if d != nil {
 			d.add(g, i, c, score, kind, family, now)
 		}
@@ -273,6 +269,7 @@ func (g *Group) lend(i int, reason string, req *Request, family string, now time
 	p.turns++
 	state.turn = p.turns
 	state.inFlight++
+	state.changed()
 	state.lastUsed = now
 	p.lastUsed = m.Name
 	lease := req.Trace.lease()

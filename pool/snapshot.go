@@ -188,6 +188,7 @@ func (p *Pool) restoreRecent(saved []Record) {
 // have run out are left behind.
 func (a *account) restore(s *accountSnapshot, now time.Time) {
 	fresh := a.lastUsed.IsZero()
+	a.changed()
 	for name, w := range s.Windows {
 		if w == nil || len(a.windows) >= maxRestored {
 			continue
