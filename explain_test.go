@@ -195,7 +195,7 @@ func TestExplainWithoutDecisions(t *testing.T) {
 // is shown with its parent.
 func TestFactsReachTheChoice(t *testing.T) {
 	b := newFour(t, "")
-	withSystem := strings.Replace(hello, `"messages"`, `"system":"You are an agent.` + strings.Repeat(" Be kind.", 600) + `","messages"`, 1)
+	withSystem := strings.Replace(hello, `"messages"`, `"system":"You are an agent.`+strings.Repeat(" Be kind.", 600)+`","messages"`, 1)
 	first := b.ask(withSystem, "X-Claude-Code-Session-Id", "s1")
 	first.mustServe(t, "")
 	b.mustBeIdle()

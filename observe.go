@@ -125,8 +125,15 @@ func (x *exchange) logVerdict(a *attempt) {
 	}
 	if c := x.h.logger.Check(level, "an account is out: "+v.Reason); c != nil {
 		c.Write(logAccount(a.account), logVerdict(v.Name), zap.Time("until", v.Until), zap.String("source", v.Source),
-			zap.String("window", v.Window), zap.String("model", truncate(x.facts.Model)), logRequest(x.id))
+			logWindow(v.Window), zap.String("model", truncate(x.facts.Model)), logRequest(x.id))
 	}
+}
+
+func logWindow(name string) zap.Field {
+	if name == "" {
+		return zap.Skip()
+	}
+	return zap.String("window", name)
 }
 
 func logAccount(a *account) zap.Field   { return zap.String("account", a.member.Name) }

@@ -231,6 +231,7 @@ func (x *exchange) blame(answered *attempt) {
 	for _, s := range x.suspects {
 		if s.lease.Member != answered.lease.Member {
 			s.lease.Blame(&s.verdict)
+			x.h.logger.Info("an account rests for a moment: it failed where another served", logAccount(s.account), logVerdict(s.verdict.Name), logReason(s.verdict.Reason), logRequest(x.id))
 		}
 	}
 }

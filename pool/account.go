@@ -29,7 +29,8 @@ type account struct {
 	fiveHour, sevenDay *window
 	buckets            map[string]bucket // classic limits of an API key, by name
 	suspectAt          time.Time         // when suspect was set last
-	strikes            int               // troubles in a row without a served request
+	strikes            int               // troubles without a stated end in a row, with no served request between
+	strikeAt           time.Time         // when the last one was counted
 	lastUsed           time.Time
 	turn               uint64 // the pool's pick that this account last got
 
@@ -140,6 +141,17 @@ func (a *account) setBench(b bench) {
 	}
 	a.benches = append(a.benches, b)
 	a.doubt(&b)
+}
+
+// strike counts a trouble whose end nobody stated, and gives how often the rest
+// that it costs is doubled. Requests that were under way when the last one was
+// counted speak of the same trouble.
+func (a *account) strike(begun, now time.Time) (doublings int) {
+	if a.strikes == 0 || begun.After(a.strikeAt) || a.strikeAt.After(now) {
+		a.strikes++
+		a.strikeAt = now
+	}
+	return min(a.strikes-1, maxDoublings)
 }
 
 func (a *account) doubt(b *bench) {

@@ -61,6 +61,47 @@ func TestOneWaveOfBurstsHalvesOnce(t *testing.T) {
 	}
 }
 
+// TestOneTroubleIsCountedOnce: requests that fail together do not double the rest
+// with each of them, and what states its end does not count.
+func TestOneTroubleIsCountedOnce(t *testing.T) {
+	c := newClock()
+	g := group(c, members("a")...)
+	var leases []*Lease
+	for range 5 {
+		leases = append(leases, pick(t, g, message("")))
+	}
+	c.advance(time.Second)
+	for _, lease := range leases[:2] {
+		lease.Report(&anthropic.Verdict{Name: verdictBurst, Scope: anthropic.ScopeAccount, Until: c.now.Add(time.Second), Source: "retry-after"}, nil)
+	}
+	for _, lease := range leases {
+		c.advance(time.Millisecond)
+		lease.Report(&anthropic.Unreachable, nil)
+		c.advance(time.Millisecond)
+		lease.Blame(&anthropic.Unreachable)
+		lease.End(anthropic.Usage{})
+	}
+	a := g.pool.accounts["a#1"]
+	if b := a.benchOf(wholeAccount, c.now); b == nil || b.Until.Sub(c.now) > blameFirst {
+		t.Errorf("five requests that failed together: %+v", b)
+	}
+	c.advance(time.Minute)
+	leases = nil
+	a.suspect, a.limit = false, inFlightLimit{} // so that five can be sent at once
+	for range 5 {
+		leases = append(leases, pick(t, g, message("")))
+	}
+	c.advance(time.Second)
+	for _, lease := range leases {
+		c.advance(time.Millisecond)
+		lease.Report(&anthropic.Verdict{Name: "no_credit", Scope: anthropic.ScopeAccount, Until: c.now.Add(10 * time.Minute), Source: "default"}, nil)
+		lease.End(anthropic.Usage{})
+	}
+	if b := a.benchOf(wholeAccount, c.now); b == nil || b.Until.Sub(c.now) > 20*time.Minute {
+		t.Errorf("the next five: %+v", b)
+	}
+}
+
 // TestWaitingForAColdPlaceEnds: where nothing is warm any more nothing is worth a
 // wait.
 func TestWaitingForAColdPlaceEnds(t *testing.T) {

@@ -65,7 +65,7 @@ func (t *Trace) decision(now time.Time) *Decision {
 		return nil
 	}
 	n := len(t.decisions)
-	if n == 0 || t.decisions[n-1].Account != "" && n < maxDecisions {
+	if n == 0 || n < maxDecisions && (t.decisions[n-1].Account != "" || t.stayBegins(n-1)) {
 		if n < cap(t.decisions) {
 			t.decisions = t.decisions[:n+1]
 		} else {
@@ -76,6 +76,12 @@ func (t *Trace) decision(now time.Time) *Decision {
 	d := &t.decisions[n-1]
 	*d = Decision{Time: now, Accounts: d.Accounts[:0]}
 	return d
+}
+
+// stayBegins reports whether the decision was the first of a row to wait for the
+// own account: it is kept, and what was asked again meanwhile is not.
+func (t *Trace) stayBegins(i int) bool {
+	return t.decisions[i].Reason == ReasonStay && (i == 0 || t.decisions[i-1].Reason != ReasonStay)
 }
 
 // reset makes the trace ready for another request, keeping its memory.
@@ -123,6 +129,13 @@ func (d *Decision) finished() Decision {
 	copied.Accounts = append([]Standing(nil), d.Accounts...)
 	if d.refusal != nil {
 		copied.Refused = d.refusal.Words(d.Time)
+		if r := d.refusal; r.Stay && len(r.Closures) > 0 {
+			c := &r.Closures[0]
+			copied.Refused = c.Name + " is " + c.phrase()
+			if !c.Until.IsZero() {
+				copied.Refused += " until " + timeWords(c.Until, d.Time)
+			}
+		}
 		copied.refusal = nil
 	}
 	return copied

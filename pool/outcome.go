@@ -6,8 +6,12 @@ import (
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 )
 
-// verdictBurst is the verdict that says "too many at once" while windows are open.
-const verdictBurst = "burst"
+// Verdicts that the pool tells from others: "too many at once" while windows are
+// open, and want of capacity of the whole service.
+const (
+	verdictBurst      = "burst"
+	verdictOverloaded = "overloaded"
+)
 
 // Report tells what an answer, or its absence, meant. limits may be nil.
 func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
@@ -45,7 +49,7 @@ func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
 		}
 	}
 	// What the lease is used for next begins after this, and after a bench that this set.
-	l.begun = now.Add(1)
+	l.tried, l.begun = l.begun, now.Add(1)
 	p.dispatch(now)
 }
 
@@ -65,9 +69,8 @@ const maxDoublings = 4
 func (l *Lease) bench(family string, v *anthropic.Verdict, now time.Time) {
 	until := v.Until
 	if v.Source == "default" && v.Scope == anthropic.ScopeAccount {
-		until = now.Add(until.Sub(now) << min(l.state.strikes, maxDoublings))
+		until = now.Add(until.Sub(now) << l.state.strike(l.begun, now))
 	}
-	l.state.strikes++
 	l.state.setBench(bench{
 		Family: family, Until: until, Since: now, Verdict: v.Name, Reason: v.Reason, Source: v.Source, Login: v.Login, Window: v.Window,
 	})
@@ -80,6 +83,14 @@ const (
 	blameMost  = time.Minute
 )
 
+// blamed is when the try was sent that is blamed.
+func (l *Lease) blamed() time.Time {
+	if l.tried.IsZero() {
+		return l.begun
+	}
+	return l.tried
+}
+
 // Blame benches the account for a failure of upstream or the network that
 // another account did not share: only then is it the account's own.
 func (l *Lease) Blame(v *anthropic.Verdict) {
@@ -88,8 +99,7 @@ func (l *Lease) Blame(v *anthropic.Verdict) {
 	defer p.mu.Unlock()
 	now := p.now()
 	p.changes++
-	rest := min(blameFirst<<min(l.state.strikes, maxDoublings), blameMost)
-	l.state.strikes++
+	rest := min(blameFirst<<l.state.strike(l.blamed(), now), blameMost)
 	l.state.setBench(bench{Family: wholeAccount, Until: now.Add(rest), Since: now, Verdict: v.Name, Reason: v.Reason, Source: "default"})
 }
 

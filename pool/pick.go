@@ -79,7 +79,8 @@ type Lease struct {
 	state    *account
 	req      *Request
 	family   string
-	begun    time.Time
+	begun    time.Time // when the try was sent that is under way
+	tried    time.Time // when the one was sent that was reported last
 	reserved float64
 	ended    bool
 	// brake is set when this request finds out whether an overload is over.

@@ -79,6 +79,7 @@ type known struct {
 	doubted  bool                  // had a trouble, and has not served a request that was sent since
 	doubtAt  time.Time
 	strikes  int
+	struckAt time.Time
 	inFlight int
 }
 
@@ -98,6 +99,7 @@ type loan struct {
 	group  *Group
 	req    *Request
 	begun  time.Time
+	tried  time.Time
 	failed bool
 }
 
@@ -449,7 +451,6 @@ func (w *life) limits() *anthropic.Limits {
 // bench takes note of a trouble: what upstream stated stands against a sooner end,
 // otherwise the last word holds.
 func (w *life) bench(a *known, family string, b knownBench) {
-	a.strikes++
 	if old, ok := a.benches[family]; ok && old.stated && old.until.After(b.until) {
 		return
 	}
@@ -457,6 +458,23 @@ func (w *life) bench(a *known, family string, b knownBench) {
 	if !b.stated {
 		a.doubted, a.doubtAt = true, b.since
 	}
+}
+
+func (l *loan) blamed() time.Time {
+	if l.tried.IsZero() {
+		return l.begun
+	}
+	return l.tried
+}
+
+// doublings counts a trouble that nobody stated an end of, once for all requests
+// that were under way together.
+func (a *known) doublings(begun, now time.Time) int {
+	if a.strikes == 0 || begun.After(a.struckAt) || a.struckAt.After(now) {
+		a.strikes++
+		a.struckAt = now
+	}
+	return min(a.strikes-1, 4)
 }
 
 func (w *life) report(l *loan, v *anthropic.Verdict, limits *anthropic.Limits) {
@@ -490,7 +508,7 @@ func (w *life) report(l *loan, v *anthropic.Verdict, limits *anthropic.Limits) {
 	case v.Until.IsZero(), !paid && !v.Login:
 	case v.Scope == anthropic.ScopeAccount:
 		if v.Source == "default" {
-			b.until = now.Add(v.Until.Sub(now) << min(a.strikes, 4))
+			b.until = now.Add(v.Until.Sub(now) << a.doublings(l.begun, now))
 		}
 		w.bench(a, wholeAccount, b)
 	default:
@@ -498,7 +516,7 @@ func (w *life) report(l *loan, v *anthropic.Verdict, limits *anthropic.Limits) {
 	}
 	w.note("%s says %s", l.lease.Member.Name, v.Name)
 	l.lease.Report(v, limits)
-	l.begun = now.Add(1)
+	l.tried, l.begun = l.begun, now.Add(1)
 }
 
 func (w *life) end(l *loan) {
@@ -537,7 +555,7 @@ func (w *life) step() {
 		}
 	case n < 74 && l != nil:
 		a := w.accounts[l.lease.Member.Key]
-		w.bench(a, wholeAccount, knownBench{since: w.clock.now, until: w.clock.now.Add(min(blameFirst<<min(a.strikes, 4), blameMost))})
+		w.bench(a, wholeAccount, knownBench{since: w.clock.now, until: w.clock.now.Add(min(blameFirst<<a.doublings(l.blamed(), w.clock.now), blameMost))})
 		l.failed = true
 		l.lease.Blame(&anthropic.Unreachable)
 	case n < 88:

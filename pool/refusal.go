@@ -137,7 +137,7 @@ func (g *Group) brakeRefusal(req *Request, family, only string, until time.Time,
 		if g.closedBy(i, req, family, only, now) == Open {
 			r.Allowed++
 			r.Serving++
-			r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: Closure{Kind: ClosedBrake, Until: until, Verdict: "overloaded", Reason: "overloaded"}})
+			r.Closures = append(r.Closures, AccountClosure{Name: m.Name, Closure: Closure{Kind: ClosedBrake, Until: until, Verdict: verdictOverloaded, Reason: "overloaded"}})
 		}
 	}
 	if r.Serving == 0 {

@@ -6,8 +6,8 @@ import "time"
 // from the request's arrival: a move would write the whole prompt anew.
 const MaxStay = time.Minute
 
-// stayPerToken is how long a prompt's token is worth waiting for after a burst:
-// three seconds for a thousand.
+// stayPerToken is how long a prompt's token is worth waiting for: three seconds for
+// a thousand. An overload is waited for longer, since other accounts mostly share it.
 const stayPerToken = 3 * time.Millisecond
 
 // stays says until when a warm session waits for its own account, which is closed
@@ -30,7 +30,7 @@ func (g *Group) stays(i int, kind ClosureKind, req *Request, family string, own 
 		if b.Login {
 			return nil
 		}
-		if b.Verdict == verdictBurst {
+		if b.Verdict != verdictOverloaded {
 			until = bursty
 		}
 		if b.Until.After(until) || !b.Until.Before(own.Until) {

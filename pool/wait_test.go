@@ -360,6 +360,12 @@ func TestAWarmSessionWaitsForItsOwnAccount(t *testing.T) {
 	})
 }
 
+func overloadedFor(d time.Duration) *anthropic.Verdict {
+	v := resting(d)
+	v.Name = verdictOverloaded
+	return v
+}
+
 // worth is the size of the smallest prompt that is worth waiting so long for after
 // a burst.
 func worth(d time.Duration) int64 { return int64((d + stayPerToken - 1) / stayPerToken) }
@@ -383,7 +389,8 @@ func TestHowLongAWarmSessionStays(t *testing.T) {
 		{name: "burst, prompt of unknown size", tokens: 0, v: func() *anthropic.Verdict { return burst(second) }},
 		{name: "burst of MaxStay", tokens: large, v: func() *anthropic.Verdict { return burst(MaxStay) }, stays: MaxStay},
 		{name: "burst beyond MaxStay", tokens: large, v: func() *anthropic.Verdict { return burst(MaxStay + second) }},
-		{name: "another trouble is not counted by tokens", tokens: 1000, v: func() *anthropic.Verdict { return resting(50 * second) }, stays: 50 * second},
+		{name: "an overload is not counted by tokens", tokens: 1000, v: func() *anthropic.Verdict { return overloadedFor(50 * second) }, stays: 50 * second},
+		{name: "another trouble is", tokens: 1000, v: func() *anthropic.Verdict { return resting(50 * second) }},
 		{name: "another trouble beyond MaxStay", tokens: large, v: func() *anthropic.Verdict { return resting(61 * second) }},
 		{name: "the cache is cold by then", tokens: large, v: func() *anthropic.Verdict { return burst(30 * second) }, age: 4*time.Minute + 30*second},
 		{name: "the cache is just warm by then", tokens: large, v: func() *anthropic.Verdict { return burst(30 * second) }, age: 4*time.Minute + 29*second, stays: 30 * second},
@@ -396,7 +403,7 @@ func TestHowLongAWarmSessionStays(t *testing.T) {
 			return v
 		}},
 		{name: "a spent window", tokens: large, v: func() *anthropic.Verdict { return windowSpent(time.Now().Add(time.Hour)) }},
-		{name: "a window that is about to start anew", tokens: 1000, v: func() *anthropic.Verdict { return windowSpent(time.Now().Add(40 * second)) }, stays: 40 * second},
+		{name: "a window that is about to start anew", tokens: large, v: func() *anthropic.Verdict { return windowSpent(time.Now().Add(40 * second)) }, stays: 40 * second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -476,11 +483,11 @@ func TestAStayAlwaysEnds(t *testing.T) {
 		}, MaxStay},
 		{"one trouble after the other", true, 0, func(l *line) {
 			held := l.hold("a")
-			held.Report(resting(7*time.Second), nil)
+			held.Report(overloadedFor(7*time.Second), nil)
 			go func() {
 				for range 100 {
 					time.Sleep(2 * time.Second)
-					held.Report(resting(7*time.Second), nil)
+					held.Report(overloadedFor(7*time.Second), nil)
 				}
 			}()
 		}, 54 * time.Second},
