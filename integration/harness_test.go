@@ -158,9 +158,7 @@ func (s *site) start() {
 	s.t.Cleanup(s.stop)
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		resp, err := http.Get(s.url + "/health")
-		if err == nil {
-			_ = resp.Body.Close()
+		if s.running() {
 			return
 		}
 		select {
@@ -173,6 +171,22 @@ func (s *site) start() {
 			s.t.Fatalf("Caddy does not serve\n%s", s.logs())
 		}
 	}
+}
+
+// running reports whether the site answers and its pools have what storage holds of
+// them: requests may come before that, and the admin API lists them after it.
+func (s *site) running() bool {
+	resp, err := http.Get(s.url + "/health")
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	if resp, err = http.Get("http://" + s.admin + "/shunt/status"); err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return err == nil && strings.Contains(string(body), `"accounts"`)
 }
 
 // end sends a signal and waits for the process. It is a failure when the race
