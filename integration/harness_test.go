@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -89,6 +90,8 @@ type site struct {
 	config string // with the placeholders filled in
 	cmd    *exec.Cmd
 	exited chan error
+
+	reloaded atomic.Int64 // when the last reload began, in Unix milliseconds
 }
 
 // nextPort walks through the ports below those that the system hands out by
@@ -227,14 +230,22 @@ func (s *site) logs() string {
 // reload loads another Caddyfile through the admin API, as `caddy reload` does.
 func (s *site) reload(config string) error {
 	s.t.Helper()
+	s.reloaded.Store(time.Now().UnixMilli())
 	a := s.do(http.MethodPost, "http://"+s.admin+"/load", config, "Content-Type", "text/caddyfile", "Cache-Control", "must-revalidate")
 	if a.err != nil || a.status != http.StatusOK {
 		return fmt.Errorf("reload: status %d, %v: %s", a.status, a.err, a.body) //nolint:errorlint // often there is no error to wrap
 	}
-	// Caddy closes idle connections of the old configuration meanwhile. A request
-	// sent on one in that moment is lost, as with any HTTP/1.1 server.
-	http.DefaultClient.CloseIdleConnections()
 	return nil
+}
+
+// cutByReload reports whether Caddy's own change of listeners lost the request:
+// it closes idle connections and the old listening socket, and the kernel resets
+// what waits there to be accepted. No handler sees such a request, and clients
+// send it again.
+func (s *site) cutByReload(err error) bool {
+	const changing = 3 * time.Second
+	return (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)) &&
+		time.Since(time.UnixMilli(s.reloaded.Load())) < changing
 }
 
 // command runs a subcommand of the binary in the site's home.
@@ -269,6 +280,10 @@ func (s *site) do(method, url, body string, headers ...string) answer {
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	resp, err := http.DefaultClient.Do(r)
+	if s.cutByReload(err) {
+		r.Body, _ = r.GetBody()
+		resp, err = http.DefaultClient.Do(r)
+	}
 	if err != nil {
 		return answer{err: err}
 	}
