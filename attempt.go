@@ -83,6 +83,9 @@ func (x *exchange) try(lease *pool.Lease) *attempt {
 	renewed, again := false, false
 	for {
 		a := x.send(lease, acct, cred, !renewed && acct.source.Refreshable())
+		if a.verdict.Served() {
+			acct.source.Proved(cred)
+		}
 		lease.Report(&a.verdict, &a.limits)
 		x.logVerdict(a)
 		x.h.metrics.attempt(x.h.Pool, lease.Member.Name, a.verdict.Name)

@@ -23,7 +23,8 @@ func init() {
 		Name:  "shunt",
 		Short: "Manages the pools of Anthropic accounts",
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(importCommand())
+			commandRuns.Store(true)
+			cmd.AddCommand(importCommand(), renewCommand())
 		},
 	})
 }

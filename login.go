@@ -2,6 +2,7 @@ package shunt
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"sync/atomic"
@@ -26,16 +27,21 @@ func credentialKey(pool, name string) string {
 // login is an OAuth source that outlives the configuration which made it. What
 // it works with comes from the newest configuration that was started.
 type login struct {
-	key    string
-	source *credential.OAuth
-	with   atomic.Pointer[loginMeans]
+	key                string
+	tokenURL, clientID string // as configured; empty for the defaults
+	source             *credential.OAuth
+	with               atomic.Pointer[loginMeans]
 }
 
 // loginMeans is what a configuration lends to a login.
 type loginMeans struct {
 	certmagic.Storage
 	transport http.RoundTripper
-	logger    *zap.Logger
+	// storageConfig and transportConfig make the same in another process; the first
+	// is nil when that cannot be.
+	storageConfig, transportConfig json.RawMessage
+
+	logger *zap.Logger
 	// renewed is told that the credential is a new one.
 	renewed func()
 }
@@ -57,11 +63,11 @@ func (h *Handler) openLogin(a *account) error {
 	}
 	id := key + " " + tokenURL + " " + a.config.OAuth.ClientID
 	value, _, err := logins.LoadOrNew(id, func() (caddy.Destructor, error) {
-		l := &login{key: key}
+		l := &login{key: key, tokenURL: tokenURL, clientID: a.config.OAuth.ClientID}
 		l.with.Store(h.means(nil))
 		source, err := credential.NewOAuth(credential.Config{
 			Storage: loginStorage{l}, Key: key, TokenURL: tokenURL, ClientID: a.config.OAuth.ClientID,
-			Transport: loginTransport{l}, OnEvent: l.event,
+			Transport: loginTransport{l}, Renew: l.renew, OnEvent: l.event,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("oauth: %w", err)
@@ -82,7 +88,10 @@ func (h *Handler) openLogin(a *account) error {
 }
 
 func (h *Handler) means(renewed func()) *loginMeans {
-	return &loginMeans{Storage: h.storage, transport: h.transport, logger: h.logger, renewed: renewed}
+	return &loginMeans{
+		Storage: h.storage, storageConfig: h.storageConfig, transport: h.transport, transportConfig: h.transportConfig,
+		logger: h.logger, renewed: renewed,
+	}
 }
 
 // attach makes the login work with what h has: its configuration was started.
@@ -133,6 +142,9 @@ func (s loginStorage) Store(ctx context.Context, key string, value []byte) error
 }
 func (s loginStorage) Load(ctx context.Context, key string) ([]byte, error) {
 	return s.l.with.Load().Load(ctx, key)
+}
+func (s loginStorage) Delete(ctx context.Context, key string) error {
+	return s.l.with.Load().Delete(ctx, key)
 }
 func (s loginStorage) Exists(ctx context.Context, key string) bool {
 	return s.l.with.Load().Exists(ctx, key)

@@ -111,6 +111,10 @@ type Handler struct {
 	policy    pool.Policy
 	transport http.RoundTripper
 	storage   certmagic.Storage
+	// storageConfig and transportConfig are what those two were made from; the first
+	// is nil when that is not known.
+	storageConfig, transportConfig json.RawMessage
+
 	accounts  []*account // in the order of Accounts
 	byKey     map[string]*account
 	live      *livePool
@@ -221,6 +225,7 @@ func (h *Handler) loadModules(ctx caddy.Context) error {
 	if h.TransportRaw == nil {
 		h.TransportRaw = json.RawMessage(`{"protocol":"http"}`)
 	}
+	h.transportConfig = h.TransportRaw
 	mod, err := ctx.LoadModule(h, "TransportRaw")
 	if err != nil {
 		return fmt.Errorf("loading the transport: %w", err)
@@ -232,7 +237,10 @@ func (h *Handler) loadModules(ctx caddy.Context) error {
 	h.transport = transport
 
 	h.storage = ctx.Storage()
-	if h.StorageRaw != nil {
+	h.storageConfig = h.StorageRaw
+	if h.StorageRaw == nil {
+		h.storageConfig = storageConfig(h.storage)
+	} else {
 		mod, err := ctx.LoadModule(h, "StorageRaw")
 		if err != nil {
 			return fmt.Errorf("loading the storage: %w", err)

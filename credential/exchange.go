@@ -36,9 +36,14 @@ type exchangeError struct {
 	// unanswered: the server may have spent the refresh token and told nobody.
 	unanswered bool
 	retryAfter time.Duration
+	// told: another process says so, in whole sentences.
+	told bool
 }
 
 func (e *exchangeError) Error() string {
+	if e.told {
+		return e.what
+	}
 	if e.err != nil {
 		return "refreshing the access token: " + e.what + ": " + e.err.Error()
 	}

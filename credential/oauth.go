@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-shunt/caddy-shunt/internal/failpoint"
 )
 
 // Defaults of Config (the token endpoint and the public client id that Claude
@@ -57,6 +59,11 @@ type Config struct {
 	// Rand gives numbers in [0,1) for jitter; nil means math/rand/v2. It is called
 	// with a lock held.
 	Rand func() float64
+	// Renew refreshes the login in a process of its own, which survives this one: a
+	// process that dies with the answer of the token server takes the login with it.
+	// It fails with ErrNoRenewer when there can be no such process; then, and when
+	// it is nil, the refresh is made here.
+	Renew func(ctx context.Context, job Job) (Renewal, error)
 	// OnEvent is told what happens, one event at a time and in order, from a
 	// goroutine that holds no lock. It may use the source, but not close it. Until
 	// it returns, later events queue up.
@@ -68,10 +75,16 @@ type Config struct {
 // NewOAuth, run Run in a goroutine, and end it with Close.
 type OAuth struct {
 	cfg Config
+	// name tells this refresher from others.
+	name string
 
 	// cur is what Get hands out; nil until the first record was read. Written by
 	// the holder of slot only.
 	cur atomic.Pointer[live]
+
+	// replace is the fingerprint of tokens that are to be replaced although they may
+	// live; set before the first use and empty but in a process that does only that.
+	replace string
 
 	flight singleflight.Group
 	// working is true while a refresh runs, so that requests do not each join it
@@ -119,12 +132,12 @@ func NewOAuth(cfg Config) (*OAuth, error) {
 		cfg.PostTimeout = DefaultPostTimeout
 	}
 	if cfg.Clock == nil {
-		cfg.Clock = time.Now
+		cfg.Clock = failpoint.Now
 	}
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Float64
 	}
-	o := &OAuth{cfg: cfg, slot: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
+	o := &OAuth{cfg: cfg, name: newName(), slot: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
 	o.stop, o.cancel = context.WithCancel(context.Background())
 	return o, nil
 }
@@ -158,6 +171,10 @@ func (o *OAuth) Get(ctx context.Context) (Credential, error) {
 		}
 		return l.cred, nil
 	}
+	if p := l.previous(now); p != nil {
+		o.kick(now)
+		return p.cred, nil
+	}
 	err := o.shut(now)
 	if err == nil {
 		var c Credential
@@ -182,10 +199,12 @@ func (o *OAuth) Refresh(ctx context.Context, used Credential) (Credential, error
 	for range 2 {
 		now := o.cfg.Clock()
 		l := o.cur.Load()
-		if l != nil && l.cred.version == used.version {
-			l.refused.Store(true)
-		} else if l.usable(now) {
+		l.refuse(used)
+		if l.usable(now) {
 			return l.cred, nil
+		}
+		if p := l.previous(now); p != nil {
+			return p.cred, nil
 		}
 		if err := o.shut(now); err != nil {
 			return Credential{}, err
@@ -199,6 +218,15 @@ func (o *OAuth) Refresh(ctx context.Context, used Credential) (Credential, error
 		}
 	}
 	return Credential{}, errors.New("refreshing a refused token: the token did not change")
+}
+
+// Proved forgets the access token before this one, which is kept until then: a
+// token that has just been made may be refused for a moment, and the one before it
+// usually still lives.
+func (o *OAuth) Proved(used Credential) {
+	if l := o.cur.Load(); l != nil && l.prev.Load() != nil && l.cred.version == used.version {
+		l.prev.Store(nil)
+	}
 }
 
 // Refreshable returns true: whether a refresh can work is for Refresh to find
@@ -234,7 +262,7 @@ func (o *OAuth) Status() Status {
 		s.LoginExpires, s.LastRefresh = l.rec.LoginExpires, l.rec.RefreshedAt
 		s.Email, s.Organization, s.AccountUUID = l.rec.Email, l.rec.Organization, l.rec.AccountUUID
 		s.Subscription, s.RateLimitTier = l.rec.Subscription, l.rec.RateLimitTier
-		s.Scopes = slices.Clone(l.rec.Scopes)
+		s.Scopes, s.Follows = slices.Clone(l.rec.Scopes), l.rec.Follow
 	}
 	return s
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"github.com/caddy-shunt/caddy-shunt/internal/failpoint"
 )
 
 // await joins the refresh in flight or starts one, and waits for its end or for
@@ -52,6 +54,9 @@ func (o *OAuth) work() (Credential, error) {
 	if err := o.mayExchange(); err != nil {
 		return Credential{}, err
 	}
+	if c, done, err := o.outside(); done {
+		return c, err
+	}
 	unlock, err := lock(o.stop, o.cfg.Storage, o.cfg.Key, lockWait)
 	if err != nil {
 		return Credential{}, o.failStorage(err)
@@ -61,6 +66,7 @@ func (o *OAuth) work() (Credential, error) {
 		if err := unlock(); err != nil {
 			o.note(err)
 		}
+		failpoint.Pass("unlocked")
 	}()
 	return o.locked()
 }
@@ -68,12 +74,14 @@ func (o *OAuth) work() (Credential, error) {
 // locked refreshes under the storage lock. Storage is read again first, as the
 // Locker contract asks: whoever held the lock before may have done the work.
 func (o *OAuth) locked() (Credential, error) {
+	failpoint.Pass("locked")
 	// Twice: a peer that lost its lease may refresh between our look and our
 	// exchange, and its record may be old already when we find it.
 	for range 2 {
 		if err := o.look(o.stop); err != nil {
 			return Credential{}, o.failStorage(err)
 		}
+		failpoint.Pass("loaded")
 		if c, ok := o.current(); ok {
 			return c, nil
 		}
@@ -81,10 +89,16 @@ func (o *OAuth) locked() (Credential, error) {
 			return Credential{}, err
 		}
 		used := o.cur.Load().rec
+		if err := o.announce(used); err != nil {
+			return Credential{}, err
+		}
+		failpoint.Pass("intended")
 		got, err := o.exchange(used)
 		if err == nil {
+			failpoint.Pass("answered")
 			return o.commit(used, got), nil
 		}
+		o.settleIntent(used, err)
 		var ex *exchangeError
 		if !errors.As(err, &ex) || !ex.invalidGrant {
 			return Credential{}, o.fail(err, backoffMax)
@@ -119,7 +133,7 @@ func (o *OAuth) bury() error {
 
 // current returns the credential if there is nothing to do about it.
 func (o *OAuth) current() (Credential, bool) {
-	if l := o.cur.Load(); l.fresh(o.cfg.Clock()) {
+	if l := o.cur.Load(); l.fresh(o.cfg.Clock()) && l.rec.tokens() != o.replace {
 		return l.cred, true
 	}
 	return Credential{}, false
@@ -144,6 +158,8 @@ func (o *OAuth) mayExchange() error {
 		return err
 	case l == nil:
 		return errors.New("refreshing: there is no record")
+	case l.rec.Follow != "":
+		return o.standBack(fmt.Errorf("the access token in %s has ended, and whoever uses that login has not refreshed it", l.rec.Follow), followLook, now)
 	case l.rec.refresh.empty():
 		reason := "the record at " + o.cfg.Key + " has no refresh token, and its access token has ended"
 		o.requireLogin(seen, reason)
@@ -177,6 +193,9 @@ func (o *OAuth) look(ctx context.Context) error {
 	}
 	print := fingerprint("record", string(raw))
 	rec, err := ParseRecord(raw)
+	if err == nil && rec.Follow != "" {
+		return o.follow(rec, print)
+	}
 	if err != nil {
 		o.requireLogin(print, o.unreadable(ctx, raw, print, err, now))
 		return nil

@@ -64,6 +64,9 @@ func (o *OAuth) nextTurn() (at time.Time, refresh bool) {
 		return o.cfg.Clock(), true
 	}
 	look := o.looked.Add(pollEvery)
+	if l.rec.Follow != "" {
+		look = o.looked.Add(followLook)
+	}
 	if !l.due.IsZero() && !l.due.After(look) {
 		return l.due, true
 	}

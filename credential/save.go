@@ -2,7 +2,10 @@ package credential
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/caddy-shunt/caddy-shunt/internal/failpoint"
 )
 
 const (
@@ -17,28 +20,78 @@ const (
 // fails, the token is all that is left of the login, so it is used from memory
 // while storing is tried again. The caller holds slot and the storage lock.
 func (o *OAuth) commit(used Record, got answer) Credential {
+	if o.overtaken() {
+		return o.cur.Load().cred
+	}
 	now := o.cfg.Clock()
 	rec := used.after(got, now)
 	raw, err := rec.Encode()
 	if err == nil {
+		err = o.blocked()
+	}
+	if err == nil {
 		err = store(o.stop, o.cfg.Storage, o.cfg.Key, raw)
 	}
+	if err != nil {
+		return o.keep(used, rec, err)
+	}
+	failpoint.Pass("stored")
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	was := o.unsaved
 	o.settle()
 	o.publish(rec, now)
 	o.emit(Event{Type: EventRefreshed, Time: now})
-	if err == nil {
-		o.unsaved, o.seen = nil, fingerprint("record", string(raw))
-		if was != nil {
-			o.emit(Event{Type: EventStored, Time: now})
-		}
-		return o.cur.Load().cred
+	o.unsaved, o.seen = nil, fingerprint("record", string(raw))
+	if was != nil {
+		o.emit(Event{Type: EventStored, Time: now})
 	}
-	err = hideIn(err, rec.access, rec.refresh, used.access, used.refresh)
-	o.lastErr = err.Error()
-	o.emit(Event{Type: EventStoreFailed, Time: now, Err: err})
+	o.mu.Unlock()
+	o.settleIntent(used, nil)
+	return o.cur.Load().cred
+}
+
+// overtaken reports whether storage has another login by now than the one that was
+// refreshed: who was paused for longer than the lock's lease must not write over
+// what came meanwhile. A record that is gone or cannot be read is no other login.
+func (o *OAuth) overtaken() bool {
+	o.mu.Lock()
+	before := o.seen
+	o.mu.Unlock()
+	if o.look(o.stop) != nil {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.login == "" && o.seen != before
+}
+
+// blocked tells that storage holds a record that cannot be read, which is not ours
+// to write over.
+func (o *OAuth) blocked() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.login != "" && o.dead != "" {
+		return errors.New(o.login)
+	}
+	return nil
+}
+
+// keep puts a record in use that could not be stored, for that reason, and sees to
+// it that storing is tried again. The caller holds slot.
+func (o *OAuth) keep(used, rec Record, why error) Credential {
+	now := o.cfg.Clock()
+	why = hideIn(why, rec.access, rec.refresh, used.access, used.refresh)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	was, login, dead := o.unsaved, o.login, o.dead
+	o.settle()
+	if dead != "" {
+		o.login, o.dead = login, dead
+	}
+	o.publish(rec, now)
+	o.emit(Event{Type: EventRefreshed, Time: now})
+	o.lastErr = why.Error()
+	o.emit(Event{Type: EventStoreFailed, Time: now, Err: why})
 	if was != nil {
 		o.unsaved = &unsaved{rec: rec, base: was.base}
 	} else {

@@ -19,6 +19,8 @@ type Source interface {
 	// without a refresh, so any number of requests that failed together cost one.
 	// Errors are those of Get, and ErrNotRefreshable.
 	Refresh(ctx context.Context, used Credential) (Credential, error)
+	// Proved tells that the API has just accepted the credential.
+	Proved(used Credential)
 	// Refreshable reports whether a 401 is worth a Refresh.
 	Refreshable() bool
 	// Status tells how the source is doing. It does not block and does no I/O.
@@ -81,7 +83,10 @@ type Status struct {
 	LoginReason   string `json:"login_reason,omitempty"`
 	// Unsaved says that the newest token is in memory only, since storing it
 	// failed: if the process ends now, the login is lost.
-	Unsaved       bool     `json:"unsaved,omitempty"`
+	Unsaved bool `json:"unsaved,omitempty"`
+	// Follows is the file that the login is read from, for one that somebody else
+	// refreshes.
+	Follows       string   `json:"follows,omitempty"`
 	Email         string   `json:"email,omitempty"`
 	Organization  string   `json:"organization,omitempty"`
 	AccountUUID   string   `json:"account_uuid,omitempty"`

@@ -36,6 +36,33 @@ type live struct {
 	// refused is set when the API answered 401 to the token. Such a token is not
 	// handed out again.
 	refused atomic.Bool
+	// prev is what was in use before a refresh made this one, until this one has
+	// proved good.
+	prev atomic.Pointer[live]
+}
+
+// previous is the token to send while this one is refused; nil for none.
+func (l *live) previous(at time.Time) *live {
+	if l == nil || !l.refused.Load() {
+		return nil
+	}
+	if p := l.prev.Load(); p.usable(at.Add(mandatory)) {
+		return p
+	}
+	return nil
+}
+
+// refuse notes that the API answered 401 to the credential.
+func (l *live) refuse(used Credential) {
+	if l == nil {
+		return
+	}
+	if l.cred.version == used.version {
+		l.refused.Store(true)
+	}
+	if p := l.prev.Load(); p != nil && p.cred.version == used.version {
+		p.refused.Store(true)
+	}
 }
 
 // usable reports whether the access token may be sent at that time.
@@ -94,8 +121,16 @@ type state struct {
 	// unanswered says that an exchange ended without an answer since the last good
 	// one: the server may have spent the refresh token.
 	unanswered bool
+	// intentSeen is when an intent of a time that has not come was first seen.
+	intentSeen struct {
+		token string
+		at    time.Time
+	}
 	// unsaved is the newest record while storage does not have it.
 	unsaved *unsaved
+	// renewed says that a new record in storage is our own refresh, made by a process
+	// of its own.
+	renewed bool
 	// saving says that a saver runs.
 	saving bool
 	// aside is where the unreadable record of fingerprint asideOf was copied to.
@@ -148,8 +183,14 @@ func (o *OAuth) loginError() error {
 func (o *OAuth) publish(rec Record, now time.Time) {
 	old := o.cur.Load()
 	l := &live{rec: rec, cred: newCredential(KindOAuth, rec.access, rec.Expires), due: dueAt(rec, now, o.cfg.Rand())}
-	if old != nil && old.cred.version == l.cred.version {
+	switch {
+	case old == nil:
+	case old.cred.version == l.cred.version:
 		l.refused.Store(old.refused.Load())
+		l.prev.Store(old.prev.Load())
+	case old.rec.LoginID == rec.LoginID && old.usable(now):
+		old.prev.Store(nil)
+		l.prev.Store(old)
 	}
 	o.cur.Store(l)
 	o.nudge()
@@ -190,7 +231,10 @@ func (o *OAuth) accept(rec Record, print string) {
 		o.settle()
 	}
 	o.publish(rec, now)
-	if l != nil && moved || revived {
+	switch {
+	case o.renewed && moved:
+		o.emit(Event{Type: EventRefreshed, Time: now})
+	case l != nil && moved || revived:
 		o.emit(Event{Type: EventAdopted, Time: now})
 	}
 }

@@ -36,6 +36,9 @@ func (s *StaticSource) Refresh(context.Context, Credential) (Credential, error) 
 	return Credential{}, ErrNotRefreshable
 }
 
+// Proved does nothing.
+func (s *StaticSource) Proved(Credential) {}
+
 // Refreshable returns false.
 func (s *StaticSource) Refreshable() bool { return false }
 

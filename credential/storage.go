@@ -18,6 +18,8 @@ type Storage interface {
 	// Load returns the value of key. The error for a key that does not exist
 	// satisfies errors.Is(err, fs.ErrNotExist).
 	Load(ctx context.Context, key string) ([]byte, error)
+	// Delete removes the key. A key that does not exist may be an error.
+	Delete(ctx context.Context, key string) error
 	// Exists reports whether there is such a key.
 	Exists(ctx context.Context, key string) bool
 	// Lock takes the named lock for this process, waiting until it is free or ctx
@@ -101,6 +103,16 @@ func store(ctx context.Context, st Storage, key string, raw []byte) error {
 	defer cancel()
 	if err := st.Store(ctx, key, raw); err != nil {
 		return fmt.Errorf("storing %s: %w", key, err)
+	}
+	return nil
+}
+
+// remove deletes a key, whether or not it is there.
+func remove(ctx context.Context, st Storage, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	if err := st.Delete(ctx, key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("deleting %s: %w", key, err)
 	}
 	return nil
 }
