@@ -150,6 +150,7 @@ func (o *OAuth) mayExchange() error {
 			o.cause = errors.New("the API refused a token that had just been refreshed")
 			o.nextTry, o.lastErr = l.rec.RefreshedAt.Add(forcedGap), o.cause.Error()
 			err = &RetryError{Next: o.nextTry, Err: o.cause}
+			o.nudge()
 		}
 	}
 	o.mu.Unlock()

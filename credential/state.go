@@ -188,9 +188,12 @@ func (o *OAuth) publish(rec Record, now time.Time) {
 	case old.cred.version == l.cred.version:
 		l.refused.Store(old.refused.Load())
 		l.prev.Store(old.prev.Load())
-	case old.rec.LoginID == rec.LoginID && old.usable(now):
-		old.prev.Store(nil)
-		l.prev.Store(old)
+	case old.rec.LoginID == rec.LoginID:
+		last := old.prev.Swap(nil)
+		if old.usable(now) {
+			last = old
+		}
+		l.prev.Store(last)
 	}
 	o.cur.Store(l)
 	o.nudge()
