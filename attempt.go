@@ -131,6 +131,10 @@ func (x *exchange) noCredential(lease *pool.Lease, acct *account, err error) *at
 		Name: "credential", Scope: anthropic.ScopeAccount, Action: anthropic.Next,
 		Until: time.Now().Add(30 * time.Second), Source: "default", Reason: "its credential could not be refreshed",
 	}
+	var retry *credential.RetryError
+	if errors.As(err, &retry) && retry.Next.Before(v.Until) {
+		v.Until = retry.Next
+	}
 	if errors.Is(err, credential.ErrLoginRequired) {
 		v.Name, v.Login, v.Reason = "login_required", true, "there is no login, or it has ended"
 	}
