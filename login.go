@@ -28,7 +28,9 @@ func credentialKey(pool, name string) string {
 type login struct {
 	key    string
 	source *credential.OAuth
-	with   atomic.Pointer[loginMeans]
+	// tokenURL is where its tokens are refreshed; empty for the default.
+	tokenURL string
+	with     atomic.Pointer[loginMeans]
 }
 
 // loginMeans is what a configuration lends to a login.
@@ -57,7 +59,7 @@ func (h *Handler) openLogin(a *account) error {
 	}
 	id := key + " " + tokenURL + " " + a.config.OAuth.ClientID
 	value, _, err := logins.LoadOrNew(id, func() (caddy.Destructor, error) {
-		l := &login{key: key}
+		l := &login{key: key, tokenURL: tokenURL}
 		l.with.Store(h.means(nil))
 		source, err := credential.NewOAuth(credential.Config{
 			Storage: loginStorage{l}, Key: key, TokenURL: tokenURL, ClientID: a.config.OAuth.ClientID,
@@ -133,6 +135,9 @@ func (s loginStorage) Store(ctx context.Context, key string, value []byte) error
 }
 func (s loginStorage) Load(ctx context.Context, key string) ([]byte, error) {
 	return s.l.with.Load().Load(ctx, key)
+}
+func (s loginStorage) Delete(ctx context.Context, key string) error {
+	return s.l.with.Load().Delete(ctx, key)
 }
 func (s loginStorage) Exists(ctx context.Context, key string) bool {
 	return s.l.with.Load().Exists(ctx, key)

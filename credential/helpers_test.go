@@ -75,6 +75,16 @@ func (s *memStorage) Load(ctx context.Context, key string) ([]byte, error) {
 	return bytes.Clone(v), nil
 }
 
+func (s *memStorage) Delete(ctx context.Context, key string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.data, key)
+	return nil
+}
+
 func (s *memStorage) Exists(_ context.Context, key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -39,6 +39,9 @@ type Record struct {
 	Email         string
 	Organization  string
 	AccountUUID   string
+	// Follow is the credentials file, of a login that somebody else refreshes, where
+	// the tokens are. Such a record is stored without tokens.
+	Follow string
 	// ClientID is the OAuth client that the refresh token belongs to; empty means
 	// the one configured. A refresh token works with no other.
 	ClientID string
@@ -115,6 +118,7 @@ func (r *Record) fields() []field {
 		{key: "email", text: &r.Email},
 		{key: "organization", text: &r.Organization},
 		{key: "account_uuid", text: &r.AccountUUID},
+		{key: "follow", text: &r.Follow},
 		{key: "client_id", text: &r.ClientID},
 		{key: "login_id", text: &r.LoginID},
 		{key: "imported_at", time: &r.ImportedAt},
@@ -187,7 +191,7 @@ func ParseRecord(raw []byte) (Record, error) {
 		}
 		delete(keys, f.key)
 	}
-	if r.access.empty() && r.refresh.empty() {
+	if r.access.empty() && r.refresh.empty() && r.Follow == "" {
 		return Record{}, errors.New("reading a record: it has no token")
 	}
 	if len(keys) > 0 {

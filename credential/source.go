@@ -81,7 +81,10 @@ type Status struct {
 	LoginReason   string `json:"login_reason,omitempty"`
 	// Unsaved says that the newest token is in memory only, since storing it
 	// failed: if the process ends now, the login is lost.
-	Unsaved       bool     `json:"unsaved,omitempty"`
+	Unsaved bool `json:"unsaved,omitempty"`
+	// Follows is the file that the login is read from, for one that somebody else
+	// refreshes.
+	Follows       string   `json:"follows,omitempty"`
 	Email         string   `json:"email,omitempty"`
 	Organization  string   `json:"organization,omitempty"`
 	AccountUUID   string   `json:"account_uuid,omitempty"`

@@ -18,6 +18,8 @@ type Storage interface {
 	// Load returns the value of key. The error for a key that does not exist
 	// satisfies errors.Is(err, fs.ErrNotExist).
 	Load(ctx context.Context, key string) ([]byte, error)
+	// Delete removes the key. A key that does not exist may be an error.
+	Delete(ctx context.Context, key string) error
 	// Exists reports whether there is such a key.
 	Exists(ctx context.Context, key string) bool
 	// Lock takes the named lock for this process, waiting until it is free or ctx
@@ -105,6 +107,16 @@ func store(ctx context.Context, st Storage, key string, raw []byte) error {
 	return nil
 }
 
+// remove deletes a key, whether or not it is there.
+func remove(ctx context.Context, st Storage, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	if err := st.Delete(ctx, key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("deleting %s: %w", key, err)
+	}
+	return nil
+}
+
 // setAside copies an unreadable record to a key of its own and returns that key.
 // It never takes a name that exists.
 func setAside(ctx context.Context, st Storage, key string, raw []byte, now time.Time) (string, error) {
@@ -117,47 +129,4 @@ func setAside(ctx context.Context, st Storage, key string, raw []byte, now time.
 		aside = base + "-" + strconv.Itoa(n)
 	}
 	return aside, store(ctx, st, aside, raw)
-}
-
-// Import stores a login at key, under the key's lock, for every source that uses
-// the key to find: at its next look into storage, or at once after Reload. A
-// record that was there is replaced; one that cannot be read is copied aside
-// first. ImportedAt is set when it is zero, and the login gets a name of its own.
-func Import(ctx context.Context, st Storage, key string, rec Record) (err error) {
-	if rec.access.empty() && rec.refresh.empty() {
-		return fmt.Errorf("importing %s: the record has no token", key)
-	}
-	if rec.ImportedAt.IsZero() {
-		rec.ImportedAt = time.Now()
-	}
-	rec.LoginID = fingerprint("login", rec.access.reveal(), rec.refresh.reveal())
-	raw, err := rec.Encode()
-	if err != nil {
-		return fmt.Errorf("importing %s: %w", key, err)
-	}
-	unlock, err := lock(ctx, st, key, lockWait)
-	if err != nil {
-		return fmt.Errorf("importing %s: %w", key, hideIn(err, rec.access, rec.refresh))
-	}
-	defer func() {
-		if uerr := unlock(); uerr != nil && err == nil {
-			err = fmt.Errorf("importing %s: it is stored, but %w", key, uerr)
-		}
-	}()
-	old, err := load(ctx, st, key)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("importing %s: %w", key, err)
-	default:
-		if _, perr := ParseRecord(old); perr != nil {
-			if _, err := setAside(ctx, st, key, old, time.Now()); err != nil {
-				return fmt.Errorf("importing %s: keeping the unreadable record: %w", key, err)
-			}
-		}
-	}
-	if err := store(ctx, st, key, raw); err != nil {
-		return fmt.Errorf("importing %s: %w", key, hideIn(err, rec.access, rec.refresh))
-	}
-	return nil
 }
