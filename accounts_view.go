@@ -1,6 +1,8 @@
 package shunt
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-shunt/caddy-shunt/credential"
@@ -102,8 +104,8 @@ type runningAccount struct {
 	view *pool.AccountView
 }
 
-// runningAccounts lists the accounts of all handlers, each once; of one pool, if it
-// is named.
+// runningAccounts lists the accounts of all handlers by pool, each once; of one
+// pool, if it is named.
 func runningAccounts(poolName string) []runningAccount {
 	var all []runningAccount
 	seen := make(map[[2]string]bool)
@@ -120,6 +122,7 @@ func runningAccounts(poolName string) []runningAccount {
 			}
 		}
 	}
+	slices.SortStableFunc(all, func(a, b runningAccount) int { return strings.Compare(a.h.Pool, b.h.Pool) })
 	return all
 }
 

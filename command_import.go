@@ -79,9 +79,6 @@ func doImport(ctx context.Context, flags caddycmd.Flags) error {
 	if err != nil {
 		return err
 	}
-	if warning := file.warning(name); warning != "" {
-		say("%s", warning)
-	}
 	if ref != nil {
 		return s.importRunning(ctx, *ref, file)
 	}
@@ -90,6 +87,7 @@ func doImport(ctx context.Context, flags caddycmd.Flags) error {
 
 // importRunning gives the login to the running Caddy.
 func (s *site) importRunning(ctx context.Context, ref loginRef, file *credentialsFile) error {
+	file.warn(ref.login)
 	var done loginAnswer
 	query := url.Values{"pool": {ref.pool}, "account": {ref.login}}
 	if err := s.admin.call(ctx, http.MethodPost, "/shunt/login", query, file.body(), &done); err != nil {
@@ -117,6 +115,7 @@ func (s *site) importStored(name string, file *credentialsFile) error {
 	if err != nil {
 		return err
 	}
+	file.warn(ref.login)
 	key := credentialKey(ref.pool, ref.login)
 	was, err := credential.Replace(ctx, storage, key, file.record)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -83,7 +85,7 @@ type loginPlace struct {
 	StorageRaw json.RawMessage `json:"storage,omitempty" caddy:"namespace=caddy.storage inline_key=module"`
 }
 
-// configuredAccounts lists the accounts of a configuration, each once.
+// configuredAccounts lists the accounts of a configuration by pool, each once.
 func configuredAccounts(config []byte) ([]configured, error) {
 	var root struct {
 		Storage json.RawMessage `json:"storage"`
@@ -113,6 +115,7 @@ func configuredAccounts(config []byte) ([]configured, error) {
 			all = append(all, configured{pool: h.Pool, config: a, place: place})
 		}
 	}
+	slices.SortStableFunc(all, func(a, b configured) int { return strings.Compare(a.pool, b.pool) })
 	return all, nil
 }
 
@@ -144,8 +147,8 @@ func handlersIn(node any) []Handler {
 				return []Handler{h}
 			}
 		}
-		for _, child := range v {
-			handlers = append(handlers, handlersIn(child)...)
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			handlers = append(handlers, handlersIn(v[key])...)
 		}
 	case []any:
 		for _, child := range v {

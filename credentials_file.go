@@ -101,12 +101,12 @@ func (f *credentialsFile) body() loginBody {
 	return loginBody{Credentials: string(f.text), ClientID: f.clientID}
 }
 
-// warning is for who imports the login that they work with.
-func (f *credentialsFile) warning(name string) string {
+// warn tells who imports the login that they work with what comes of it.
+func (f *credentialsFile) warn(name string) {
 	if !f.everyday || f.readOnly {
-		return ""
+		return
 	}
-	return fmt.Sprintf(`Warning: this is the login that the programs of this user work with. Two who refresh the
+	say(`Warning: this is the login that the programs of this user work with. Two who refresh the
 same login log each other out: sooner or later the pool or the programs need a new one.
 Make one for the pool alone:
   CLAUDE_CONFIG_DIR=~/shunt-%[1]s claude     # sign in, then leave

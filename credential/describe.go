@@ -23,7 +23,7 @@ func (r Record) LoginEnd() (end time.Time, guessed bool) {
 	case r.ImportedAt.IsZero(), r.refresh.empty():
 		return time.Time{}, false
 	}
-	return r.ImportedAt.Add(loginLife), true
+	return r.ImportedAt.Add(loginLife).Truncate(time.Minute), true
 }
 
 // LoginEnd is when the login in use ends; see [Record.LoginEnd].
