@@ -1,6 +1,7 @@
 package shunt
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -113,8 +114,9 @@ func (s *site) storedAccounts() ([]accountLine, error) {
 
 // printAccounts prints the table, and below it what does not fit into one.
 func printAccounts(w io.Writer, lines []accountLine, now time.Time) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "POOL\tACCOUNT\tKIND\tSTATE\tOWNER\tE-MAIL\tPLAN\tTOKEN ENDS\tLOGIN ENDS\tREFRESHED")
+	var text bytes.Buffer
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	rows := []string{"POOL\tACCOUNT\tKIND\tSTATE\tOWNER\tE-MAIL\tPLAN\tTOKEN ENDS\tLOGIN ENDS\tREFRESHED"}
 	var notes []string
 	for i := range lines {
 		l := &lines[i]
@@ -127,7 +129,7 @@ func printAccounts(w io.Writer, lines []accountLine, now time.Time) error {
 				cells[i] = "-"
 			}
 		}
-		fmt.Fprintln(table, strings.Join(cells, "\t"))
+		rows = append(rows, strings.Join(cells, "\t"))
 		if l.Reason != "" {
 			notes = append(notes, printable(l.Pool+"/"+l.Account+": "+l.Reason))
 		}
@@ -135,11 +137,14 @@ func printAccounts(w io.Writer, lines []accountLine, now time.Time) error {
 			notes = append(notes, printable(l.Pool+"/"+l.Account+" follows "+l.Follows))
 		}
 	}
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("printing the accounts: %w", err)
-	}
+	// Writes to memory do not fail.
+	_, _ = io.WriteString(table, strings.Join(rows, "\n")+"\n")
+	_ = table.Flush()
 	if len(notes) > 0 {
-		fmt.Fprintf(w, "\n%s\n", strings.Join(notes, "\n"))
+		text.WriteString("\n" + strings.Join(notes, "\n") + "\n")
+	}
+	if _, err := text.WriteTo(w); err != nil {
+		return fmt.Errorf("printing the accounts: %w", err)
 	}
 	return nil
 }

@@ -186,7 +186,7 @@ func profileClient(path string) string {
 	if filepath.Base(folder) != "credentials" {
 		return ""
 	}
-	raw, err := os.ReadFile(filepath.Join(filepath.Dir(folder), "configs", name))
+	raw, err := os.ReadFile(filepath.Join(filepath.Dir(folder), "configs", name)) //nolint:gosec // beside the file that the operator names
 	if err != nil {
 		return ""
 	}

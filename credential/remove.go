@@ -40,7 +40,8 @@ func Remove(ctx context.Context, st Storage, key string, revoke func(context.Con
 	if err != nil {
 		return gone, fmt.Errorf("removing %s: %w", key, err)
 	}
-	if revoke != nil && !(rec.access.empty() && rec.refresh.empty()) && rec.Follow == "" {
+	hasToken := !rec.access.empty() || !rec.refresh.empty()
+	if revoke != nil && hasToken && rec.Follow == "" {
 		if rerr := revoke(ctx, rec); rerr != nil {
 			gone.RevokeError = hideIn(rerr, rec.access, rec.refresh)
 		} else {

@@ -29,10 +29,12 @@ func (ex *exchange) revoke() {
 	if ex.acct == nil {
 		ex.ownerOfAccess(token)
 	}
-	if ex.misbehaveEarly() || ex.misbehave() {
-		return
+	if ex.acct != nil {
+		if ex.misbehaveEarly() || ex.misbehave() {
+			return
+		}
+		ex.endLogin(token)
 	}
-	ex.endLogin(token)
 	ex.json(http.StatusOK, struct{}{})
 }
 
@@ -51,9 +53,6 @@ func (ex *exchange) ownerOfAccess(token string) {
 // endLogin ends the login whose refresh token that is, with its access tokens, or
 // the one access token. A spent refresh token ends nothing.
 func (ex *exchange) endLogin(token string) {
-	if ex.acct == nil {
-		return
-	}
 	ex.s.mu.Lock()
 	defer ex.s.mu.Unlock()
 	if ex.acct.refresh == token {
