@@ -122,7 +122,7 @@ func (a *logoutAnswer) print() {
 	case a.Revoked:
 		fmt.Println("The token server has revoked it.")
 	case a.RevokeError != "":
-		fmt.Printf("It is not revoked (%s): whoever has a copy of it can still use it. Its owner can end it in the settings of the account.\n", a.RevokeError)
+		fmt.Printf("It is not revoked (%s): whoever has a copy of it can still use it.\n", a.RevokeError)
 	case a.Follows != "":
 		fmt.Printf("It was read-only and is not revoked: %s is as it was.\n", a.Follows)
 	default:

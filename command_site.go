@@ -60,8 +60,11 @@ func findSite(ctx context.Context, flags caddycmd.Flags) (*site, error) {
 	case errors.Is(err, errNotRunning):
 		s.stopped = fmt.Sprintf("no Caddy answers at %s", admin)
 		return s, nil
+	case errors.As(err, &refusal) && refusal.status == http.StatusNotFound && s.explicit:
+		s.stopped = fmt.Sprintf("what runs at %s is not a Caddy with this version of shunt", admin)
+		return s, nil
 	case errors.As(err, &refusal) && refusal.status == http.StatusNotFound:
-		return nil, fmt.Errorf("what runs at %s is not a Caddy with this version of shunt; give --address of the one that is, or stop it", admin)
+		return nil, fmt.Errorf("what runs at %s is not a Caddy with this version of shunt; give the --address of the one that is, or name the --config whose storage is meant", admin)
 	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("%w; run this as the user that runs Caddy", err)
 	case err != nil:

@@ -395,6 +395,7 @@ func TestOtherConfiguration(t *testing.T) {
 	go func() { _ = server.Serve(l) }()
 	defer server.Close()
 	s.shunt(in, "import", "else", "--file", "-", "--address", l.Addr().String()).says(t, false, "is not a Caddy with this version of shunt")
+	s.shunt("", "logout", "else", "--no-revoke", "--config", s.caddyfile(), "--address", l.Addr().String()).says(t, true, "is not a Caddy with this version of shunt, so the login was removed from the storage of")
 }
 
 // TestLoginsAreNotTold plants tokens and looks for them in all that is said, logged
