@@ -14,8 +14,7 @@ func init() {
 	caddy.RegisterModule(adminAPI{})
 }
 
-// adminAPI serves /shunt/status, /shunt/explain and /shunt/use on Caddy's admin endpoint. It
-// holds nothing: the admin server may belong to a configuration that failed, so
+// adminAPI serves what is below /shunt on Caddy's admin endpoint. It holds nothing: the admin server may belong to a configuration that failed, so
 // the running one is looked up at each request.
 type adminAPI struct{}
 
@@ -33,6 +32,8 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: "/shunt/status", Handler: caddy.AdminHandlerFunc(adminStatus)},
 		{Pattern: "/shunt/explain", Handler: caddy.AdminHandlerFunc(adminExplain)},
 		{Pattern: "/shunt/use", Handler: caddy.AdminHandlerFunc(adminUse)},
+		{Pattern: "/shunt/accounts", Handler: caddy.AdminHandlerFunc(adminAccounts)},
+		{Pattern: "/shunt/login", Handler: caddy.AdminHandlerFunc(adminLogin)},
 	}
 }
 

@@ -3,12 +3,16 @@ package shunt
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
@@ -160,7 +164,13 @@ func (s loginStorage) Unlock(ctx context.Context, name string) error {
 type loginTransport struct{ l *login }
 
 func (t loginTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return t.l.with.Load().transport.RoundTrip(r)
+	resp, err := t.l.with.Load().transport.RoundTrip(r)
+	// Caddy's transport hides the error of a failed dial, after which nothing was
+	// sent and no token can be spent.
+	if dial := (reverseproxy.DialError{}); errors.As(err, &dial) {
+		err = &net.OpError{Op: "dial", Err: errors.New(strings.TrimPrefix(dial.Error(), "dial "))}
+	}
+	return resp, err
 }
 
 var (

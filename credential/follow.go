@@ -49,6 +49,10 @@ func (o *OAuth) follow(rec Record, print string) error {
 	return nil
 }
 
+func followedEnded(file string) error {
+	return fmt.Errorf("the access token in %s has ended, and whoever uses that login has not refreshed it", file)
+}
+
 func readFollowed(path string) ([]byte, error) {
 	f, err := os.Open(path) //nolint:gosec // the file that the operator named at the import
 	if err != nil {

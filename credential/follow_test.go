@@ -66,6 +66,9 @@ func TestFollowedLogin(t *testing.T) {
 		if _, err := o.Get(context.Background()); !errors.As(err, &retry) || errors.Is(err, ErrLoginRequired) {
 			t.Errorf("Get: %v", err)
 		}
+		if err := o.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("Reload: %v", err)
+		}
 		writeFollowed(t, file, "access-4", time.Now().Add(time.Hour))
 		time.Sleep(followLook + time.Second)
 		wantToken(t, o, "access-4")

@@ -234,8 +234,8 @@ func (o *OAuth) Proved(used Credential) {
 func (o *OAuth) Refreshable() bool { return true }
 
 // Reload reads the record in storage now, adopts it if it changed, and ends a
-// back-off. It fails with ErrLoginRequired when a login is still needed, and with
-// the storage's error.
+// back-off. It fails with ErrLoginRequired when a login is still needed, when the
+// token of a followed login has ended, and with the storage's error.
 func (o *OAuth) Reload(ctx context.Context) error {
 	o.mu.Lock()
 	o.nextTry, o.failures = time.Time{}, 0
@@ -243,6 +243,9 @@ func (o *OAuth) Reload(ctx context.Context) error {
 	defer o.nudge()
 	if err := o.poll(ctx); err != nil {
 		return fmt.Errorf("reloading: %w", err)
+	}
+	if l := o.cur.Load(); l != nil && l.rec.Follow != "" && !l.usable(o.cfg.Clock()) {
+		return followedEnded(l.rec.Follow)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -160,7 +160,7 @@ func (o *OAuth) mayExchange() error {
 	case l == nil:
 		return errors.New("refreshing: there is no record")
 	case l.rec.Follow != "":
-		return o.standBack(fmt.Errorf("the access token in %s has ended, and whoever uses that login has not refreshed it", l.rec.Follow), followLook, now)
+		return o.standBack(followedEnded(l.rec.Follow), followLook, now)
 	case l.rec.refresh.empty():
 		reason := "the record at " + o.cfg.Key + " has no refresh token, and its access token has ended"
 		o.requireLogin(seen, reason)

@@ -185,11 +185,13 @@ func (ex *exchange) route() {
 		ex.oneModel(strings.TrimPrefix(path, pathModels+"/"))
 	case path == pathToken && method == http.MethodPost:
 		ex.token()
+	case path == pathRevoke && method == http.MethodPost:
+		ex.revoke()
 	case path == pathUsage && method == http.MethodGet:
 		ex.usage()
 	case (path == "/" || path == "/api/hello") && method == http.MethodHead:
 		ex.open(http.StatusOK)
-	case path == pathMessages || path == pathCountTokens || path == pathModels || path == pathToken || path == pathUsage:
+	case path == pathMessages || path == pathCountTokens || path == pathModels || path == pathToken || path == pathRevoke || path == pathUsage:
 		ex.fail(http.StatusMethodNotAllowed, "invalid_request_error", "Method Not Allowed")
 	default:
 		ex.fail(http.StatusNotFound, "not_found_error", "Not Found")
@@ -237,5 +239,6 @@ const (
 	pathCountTokens = "/v1/messages/count_tokens"
 	pathModels      = "/v1/models"
 	pathToken       = "/v1/oauth/token"
+	pathRevoke      = "/v1/oauth/token/revoke"
 	pathUsage       = "/api/oauth/usage"
 )
