@@ -42,6 +42,7 @@ type standingView struct {
 	Closed   *closureView `json:"closed,omitempty"`
 	Score    finite       `json:"score"`
 	Priority int          `json:"priority"`
+	Own      bool         `json:"own,omitempty"`
 	Weight   finite       `json:"weight"`
 	InFlight int          `json:"in_flight"`
 	Words    string       `json:"words"`
@@ -184,7 +185,7 @@ func viewDecision(d *pool.Decision) decisionView {
 
 func viewStanding(s *pool.Standing) standingView {
 	v := standingView{
-		Name: s.Name, Open: s.Closed.Kind == pool.Open, Score: finite(s.Score), Priority: s.Priority, Weight: finite(s.Weight), InFlight: s.InFlight, Words: s.Words(),
+		Name: s.Name, Open: s.Closed.Kind == pool.Open, Score: finite(s.Score), Priority: s.Priority, Own: s.Own, Weight: finite(s.Weight), InFlight: s.InFlight, Words: s.Words(),
 		Parts: partsView{
 			FiveHour: viewHead(&s.FiveHour, s.Burn), SevenDay: viewHead(&s.SevenDay, 0), Family: viewHead(&s.Family, 0),
 			Burn: finite(s.Burn), Bucket: finite(s.Bucket), Room: finite(s.Room()), Bonus: finite(s.Bonus()),

@@ -145,7 +145,7 @@ func TestLoginAPI(t *testing.T) {
 		{"POST", "/shunt/login?account=main", `{"credentials":"x","follow":"/x"}`, 400, "credentials, follow: just one is needed"},
 		{"POST", "/shunt/login?account=main", `{"credentials":7}`, 400, "credentials: not a text"},
 		{"POST", "/shunt/login?account=main", `{"credentials":null}`, 400, "credentials: not a text"},
-		{"POST", "/shunt/login?account=main", `{"follow":"x"}`, 400, "follow: following a credentials file: its path is not absolute"},
+		{"POST", "/shunt/login?account=main", `{"follow":"x"}`, 400, "follow: following a credentials file: the path is not absolute"},
 		{"POST", "/shunt/login?account=main", `{"follow":"/x","token":"y"}`, 400, "a field that is not known"},
 		{"POST", "/shunt/login?account=main", `{"credentials":"` + strings.Repeat("x", 7<<20) + `"}`, 413, "too large"},
 		{"DELETE", "/shunt/login?account=main&revoke=perhaps", "", 400, "revoke: expected true or false"},

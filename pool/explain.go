@@ -11,6 +11,8 @@ import (
 type Standing struct {
 	Candidate
 	Priority int
+	// Own tells that the account is the person's own, which comes before all others.
+	Own bool
 	// Score is the policy's; it counts only among open accounts of one priority.
 	Score float64
 	// Closed says what kept the account from serving; its Kind is Open when nothing did.
@@ -201,16 +203,16 @@ func (d *Decision) Words() string {
 		return d.Refused
 	}
 	var chosen *Standing
-	open, tier := 0, 0
+	open := 0
 	for i := range d.Accounts {
 		if a := &d.Accounts[i]; a.Name == d.Account {
-			chosen, tier = a, a.Priority
+			chosen = a
 		}
 	}
 	var next *Standing
 	for i := range d.Accounts {
 		a := &d.Accounts[i]
-		if a.Closed.Kind != Open || a.Priority != tier {
+		if a.Closed.Kind != Open || chosen == nil || a.Priority != chosen.Priority || a.Own != chosen.Own {
 			continue
 		}
 		open++
@@ -223,6 +225,8 @@ func (d *Decision) Words() string {
 		return d.Account + " was chosen"
 	case next == nil && len(d.Accounts) == 1:
 		return d.Account + " is the only account"
+	case next == nil && chosen.Own:
+		return d.Account + " is the person's own account, which comes before the others"
 	case next == nil:
 		return fmt.Sprintf("%s is the only account that is open in its priority", d.Account)
 	case next.Score > chosen.Score-Equal:

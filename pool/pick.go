@@ -191,19 +191,20 @@ func (g *Group) score(req *Request, family, only string, own *place, d *Decision
 	p.scores = p.scores[:0]
 	d.begin(policy.Name())
 	for i, m := range g.members {
-		kind := g.closedBy(i, req, family, only, now)
-		if d == nil && (kind != Open || m.Priority > tier) {
+		kind, mine := g.closedBy(i, req, family, only, now), m.tier(req.User)
+		if d == nil && (kind != Open || mine > tier) {
 			continue
 		}
 		c, score := g.rate(i, policy, req, family, now, second)
 		if d != nil {
 			d.add(g, i, c, score, kind, family, now)
+			d.Accounts[len(d.Accounts)-1].Own = mine < 0
 		}
-		if kind != Open || m.Priority > tier {
+		if kind != Open || mine > tier {
 			continue
 		}
-		if m.Priority < tier {
-			tier, top = m.Priority, math.Inf(-1)
+		if mine < tier {
+			tier, top = mine, math.Inf(-1)
 			p.scores = p.scores[:0]
 		}
 		if score >= top-Equal || math.IsInf(top, -1) {
@@ -211,18 +212,16 @@ func (g *Group) score(req *Request, family, only string, own *place, d *Decision
 			top = max(top, score)
 		}
 	}
-	chosen, total := -1, 0
+	best := p.scores[:0]
 	for _, s := range p.scores {
-		if s.score < top-Equal {
-			continue
-		}
-		w := int(g.members[s.index].weight())
-		total += w
-		if p.rnd.IntN(total) < w {
-			chosen = s.index
+		if s.score >= top-Equal {
+			best = append(best, s)
 		}
 	}
-	return chosen
+	if key, ok := keyOf(req, family); ok {
+		return g.draw(best, &key)
+	}
+	return g.draw(best, nil)
 }
 
 // scored is a member with its score.

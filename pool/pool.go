@@ -35,6 +35,23 @@ func (m *Member) Allows(user string) bool {
 	return len(m.Owners) == 0 || slices.Contains(m.Owners, "*") || user != "" && slices.Contains(m.Owners, user)
 }
 
+// Owned reports whether the account is the person's own: it names them.
+func (m *Member) Owned(user string) bool {
+	return user != "" && slices.Contains(m.Owners, user)
+}
+
+// ownFirst is how much further ahead in the tiers a person's own account is.
+const ownFirst = 1 << 40
+
+// tier orders accounts for the person: their own come before those that others may
+// use, too, and the smaller Priority first among each.
+func (m *Member) tier(user string) int {
+	if len(m.Owners) > 0 && m.Owned(user) {
+		return m.Priority - ownFirst
+	}
+	return m.Priority
+}
+
 // Serves reports whether the account serves the model. A request without a
 // model is served by all.
 func (m *Member) Serves(model string) bool {
@@ -122,6 +139,7 @@ type Group struct {
 	members []*Member
 	states  []*account // of members, by index; owned by the pool
 	policy  Policy
+	hashes  []uint64 // of members' names, by index
 	// Indexes of members.
 	byKey, byName map[string]int
 }
@@ -134,6 +152,7 @@ func (p *Pool) Group(members []*Member, policy Policy) *Group {
 	for i, m := range members {
 		g.byKey[m.Key], g.byName[m.Name] = i, i
 		g.states = append(g.states, p.account(m.Key, m.Name))
+		g.hashes = append(g.hashes, hashText(fnvOffset, m.Name))
 	}
 	return g
 }

@@ -283,8 +283,8 @@ func (w *life) lent(lease *Lease, g *Group, req *Request) {
 		if placed && other.Key == place.account {
 			own = other
 		}
-		if lease.Reason == ReasonPolicy && other.Priority < m.Priority {
-			w.errorf("%s of priority %d was lent while %s of %d is open", m.Name, m.Priority, other.Name, other.Priority)
+		if lease.Reason == ReasonPolicy && other.tier(req.User) < m.tier(req.User) {
+			w.errorf("%s of tier %d was lent to %q while %s of %d is open", m.Name, m.tier(req.User), req.User, other.Name, other.tier(req.User))
 		}
 	}
 	switch {

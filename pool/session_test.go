@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -109,9 +110,11 @@ func TestAColdSessionsHomeIsKnownForSixHours(t *testing.T) {
 				lease.End(anthropic.Usage{InputTokens: 1})
 			}
 			g.Pool().Pin("")
-			home := serve(t, g, message("s"))
+			session := fmt.Sprint("s", i)
+			home := serve(t, g, message(session))
 			c.advance(after)
-			if got := serve(t, g, message("s")); got == home {
+			known := slices.ContainsFunc(g.Explain(message(session), 0).Accounts, func(s Standing) bool { return s.Home })
+			if got := serve(t, g, message(session)); got == home && known {
 				homes++
 			}
 		}
