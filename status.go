@@ -180,6 +180,8 @@ func (a *account) kind() string {
 		return "oauth"
 	case a.config.SetupToken != "":
 		return "setup_token"
+	case a.config.Federation != nil:
+		return "federation"
 	default:
 		return "api_key"
 	}
