@@ -34,9 +34,16 @@ type Account struct {
 	// {file.*}.
 	SetupToken string `json:"setup_token,omitempty"`
 
+	// When the setup token was made: a date such as 2026-02-01, or RFC 3339. Its end
+	// is a year later. Default: the end is guessed from when the token was first seen.
+	SetupTokenMade string `json:"setup_token_made,omitempty"`
+
+	// The identity of a workload, whose JWT is exchanged for access tokens.
+	Federation *Federation `json:"federation,omitempty"`
+
 	// Who may use the account, by the names of their keys; "*" is everybody.
 	// Required for logins and setup tokens, which belong to one person. By default
-	// everybody may use an API key.
+	// everybody may use an API key or a federation.
 	Owners []string `json:"owners,omitempty"`
 
 	// The account's size relative to the others. Default: 1.
@@ -84,17 +91,17 @@ func (a *Account) check() error {
 		return fmt.Errorf("account %q: the name is not %s", a.Name, nameRule)
 	}
 	kinds := 0
-	for _, has := range []bool{a.APIKey != "", a.OAuth != nil, a.SetupToken != ""} {
+	for _, has := range []bool{a.APIKey != "", a.OAuth != nil, a.SetupToken != "", a.Federation != nil} {
 		if has {
 			kinds++
 		}
 	}
 	switch {
 	case kinds == 0:
-		return fmt.Errorf("account %q: no credential; expected one of api_key, oauth or setup_token", a.Name)
+		return fmt.Errorf("account %q: no credential; expected one of api_key, federation, oauth or setup_token", a.Name)
 	case kinds > 1:
-		return fmt.Errorf("account %q: more than one credential; expected exactly one of api_key, oauth or setup_token", a.Name)
-	case a.APIKey == "" && len(a.Owners) == 0:
+		return fmt.Errorf("account %q: more than one credential; expected exactly one of api_key, federation, oauth or setup_token", a.Name)
+	case a.personal() && len(a.Owners) == 0:
 		return fmt.Errorf("account %q: a subscription login belongs to one person; expected owner <key name...> or, by your own decision, owner *", a.Name)
 	case a.Weight < 0:
 		return fmt.Errorf("account %q: weight must not be negative", a.Name)
@@ -109,8 +116,19 @@ func (a *Account) check() error {
 	if a.OAuth != nil && a.OAuth.Name != "" && !nameSyntax.MatchString(a.OAuth.Name) {
 		return fmt.Errorf("account %q: oauth: the name %q is not %s", a.Name, a.OAuth.Name, nameRule)
 	}
+	if err := a.checkMade(); err != nil {
+		return fmt.Errorf("account %q: %w", a.Name, err)
+	}
+	if a.Federation != nil {
+		if err := a.Federation.check(); err != nil {
+			return fmt.Errorf("account %q: federation: %w", a.Name, err)
+		}
+	}
 	return nil
 }
+
+// personal reports whether the credential belongs to one person.
+func (a *Account) personal() bool { return a.OAuth != nil || a.SetupToken != "" }
 
 // upstreamBase is where an account's requests go.
 type upstreamBase struct {
@@ -172,27 +190,9 @@ func (h *Handler) newAccount(config *Account) (*account, error) {
 		return nil, fmt.Errorf("upstream: %w", err)
 	}
 	a := &account{config: config, base: base}
-	var identity string
-	switch {
-	case config.OAuth != nil:
-		if err := h.openLogin(a); err != nil {
-			return nil, err
-		}
-		identity = "oauth:" + a.login.key
-	default:
-		kind, field, rawSecret := credential.KindAPIKey, "api_key", config.APIKey
-		if config.SetupToken != "" {
-			kind, field, rawSecret = credential.KindSetupToken, "setup_token", config.SetupToken
-		}
-		secret, err := resolve(field, rawSecret)
-		if err != nil {
-			return nil, err
-		}
-		a.written = rawSecret == secret
-		if a.source, err = credential.Static(kind, secret); err != nil {
-			return nil, fmt.Errorf("%s: %w", field, err)
-		}
-		identity = field + ":" + fingerprint(secret)
+	identity, err := h.openCredential(a)
+	if err != nil {
+		return nil, err
 	}
 	a.member = &pool.Member{
 		Name: config.Name, Key: config.Name + "#" + fingerprint(identity+" "+upstream),
@@ -200,6 +200,24 @@ func (h *Handler) newAccount(config *Account) (*account, error) {
 		MaxConcurrent: config.MaxConcurrent, Owners: config.Owners,
 	}
 	return a, nil
+}
+
+// openCredential gives the account its source. identity tells the account's
+// credential from others; it stays the same while the credential is renewed.
+func (h *Handler) openCredential(a *account) (identity string, err error) {
+	switch config := a.config; {
+	case config.OAuth != nil:
+		if err := h.openLogin(a); err != nil {
+			return "", err
+		}
+		return "oauth:" + a.login.key, nil
+	case config.Federation != nil:
+		return h.openFederation(a)
+	case config.SetupToken != "":
+		return h.openSecret(a, credential.KindSetupToken, config.SetupToken)
+	default:
+		return h.openSecret(a, credential.KindAPIKey, config.APIKey)
+	}
 }
 
 // fingerprint tells credentials apart without telling them.
@@ -232,7 +250,7 @@ func (h *Handler) warn() {
 		if a.written {
 			written = append(written, a.config.Name)
 		}
-		if a.config.APIKey == "" && slices.Contains(a.config.Owners, "*") {
+		if a.config.personal() && slices.Contains(a.config.Owners, "*") {
 			shared = append(shared, a.config.Name)
 		}
 		for _, owner := range a.config.Owners {

@@ -259,13 +259,13 @@ func loginNamed(r *http.Request) (*runningLogin, error) {
 	return l, nil
 }
 
-func (l *runningLogin) storage() credential.Storage { return loginStorage{l.uses[0].a.login} }
+func (l *runningLogin) storage() credential.Storage { return loginStorage{&l.uses[0].a.login.keeper} }
 
 func (l *runningLogin) logger() *zap.Logger { return l.uses[0].h.logger }
 
 func (l *runningLogin) revoker() credential.Revoker {
 	a := l.uses[0].a
-	return credential.Revoker{TokenURL: a.login.tokenURL, ClientID: a.config.OAuth.ClientID, Transport: loginTransport{a.login}}
+	return credential.Revoker{TokenURL: a.login.tokenURL, ClientID: a.config.OAuth.ClientID, Transport: loginTransport{&a.login.keeper}}
 }
 
 // each does something with every source of the login once.

@@ -15,7 +15,7 @@ func init() {
 }
 
 // App runs what the pools need in the background: keeping their state in
-// storage and their logins fresh. Caddy makes one for each configuration that
+// storage and their credentials fresh. Caddy makes one for each configuration that
 // has a shunt handler; it takes no settings.
 type App struct {
 	logger *zap.Logger
@@ -96,8 +96,8 @@ func (a *App) Start() error {
 	a.lend(func(l *livePool) {
 		l.restore(ctx)
 		a.run(func() { l.keepSaved(ctx) })
-	}, func(l *login) {
-		a.run(func() { l.source.Run(ctx) })
+	}, func(k *keeper) {
+		a.run(func() { k.runs.Run(ctx) })
 	})
 	running.Lock()
 	running.apps = append(running.apps, a)
@@ -105,13 +105,13 @@ func (a *App) Start() error {
 	return nil
 }
 
-// lend makes the pools and logins work with what this configuration has, and
+// lend makes the pools and keepers work with what this configuration has, and
 // calls the functions for each of them once; they may be nil.
-func (a *App) lend(eachPool func(*livePool), eachLogin func(*login)) {
+func (a *App) lend(eachPool func(*livePool), eachKeeper func(*keeper)) {
 	a.mu.Lock()
 	handlers := append([]*Handler(nil), a.handlers...)
 	a.mu.Unlock()
-	pools, logins := make(map[*livePool]bool), make(map[*login]bool)
+	pools, keepers := make(map[*livePool]bool), make(map[*keeper]bool)
 	for _, h := range handlers {
 		if !pools[h.live] {
 			pools[h.live] = true
@@ -121,11 +121,11 @@ func (a *App) lend(eachPool func(*livePool), eachLogin func(*login)) {
 			}
 		}
 		for _, acct := range h.accounts {
-			if l := acct.login; l != nil && !logins[l] {
-				logins[l] = true
-				l.attach(h)
-				if eachLogin != nil {
-					eachLogin(l)
+			if k := acct.keeper; k != nil && !keepers[k] {
+				keepers[k] = true
+				k.attach(h)
+				if eachKeeper != nil {
+					eachKeeper(k)
 				}
 			}
 		}

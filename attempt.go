@@ -93,6 +93,13 @@ func (x *exchange) try(lease *pool.Lease) *attempt {
 		case a.verdict.Action == anthropic.Renew && !renewed:
 			renewed = true
 			fresh, err := acct.source.Refresh(x.r.Context(), cred)
+			if errors.Is(err, credential.ErrNotRefreshable) {
+				// It was the only one after all: the answer means what it means then.
+				a.verdict = anthropic.Classify(x.answerOf(a, false))
+				lease.Report(&a.verdict, nil)
+				x.logVerdict(a)
+				return a
+			}
 			if err != nil {
 				a.close()
 				return x.noCredential(lease, acct, err)
@@ -212,17 +219,13 @@ func (x *exchange) upstreamRequest(ctx context.Context, acct *account, cred cred
 
 // classify reads as much of the answer as its verdict needs.
 func (x *exchange) classify(a *attempt, refreshable bool) {
-	now := time.Now()
-	a.limits = anthropic.ReadLimits(a.resp.Header, now)
-	answer := anthropic.Answer{
-		Status: a.status, Header: a.resp.Header, Limits: a.limits,
-		Family: anthropic.Family(x.facts.Model), Fast: x.facts.Fast, Refreshable: refreshable, Now: now,
-	}
+	a.limits = anthropic.ReadLimits(a.resp.Header, time.Now())
+	answer := x.answerOf(a, refreshable)
 	if a.status >= 200 && a.status < 300 {
-		a.verdict = anthropic.Classify(&answer)
+		a.verdict = anthropic.Classify(answer)
 		switch {
 		case isEventStream(a.resp.Header):
-			x.peek(a, &answer)
+			x.peek(a, answer)
 		case x.endpoint == anthropic.EndpointMessages || x.endpoint == anthropic.EndpointCountTokens:
 			x.begin(a)
 		}
@@ -233,7 +236,15 @@ func (x *exchange) classify(a *attempt, refreshable bool) {
 		a.err = err
 	}
 	a.head, answer.Body = head, head
-	a.verdict = anthropic.Classify(&answer)
+	a.verdict = anthropic.Classify(answer)
+}
+
+// answerOf is what has been read of an attempt's answer, for Classify.
+func (x *exchange) answerOf(a *attempt, refreshable bool) *anthropic.Answer {
+	return &anthropic.Answer{
+		Status: a.status, Header: a.resp.Header, Body: a.head, Limits: a.limits,
+		Family: anthropic.Family(x.facts.Model), Fast: x.facts.Fast, Refreshable: refreshable, Now: time.Now(),
+	}
 }
 
 // begin reads the beginning of a JSON answer. An answer that is empty, or that is

@@ -64,7 +64,18 @@ var repeatable = map[string]bool{"account": true, "remote_key": true}
 //				token_url <url>
 //				client_id <id>
 //			}
-//			setup_token <secret>
+//			setup_token <secret> {
+//				made <date>
+//			}
+//			federation {
+//				rule            <federation rule id>
+//				organization    <organization id>
+//				service_account <service account id>
+//				workspace       <workspace id>
+//				token_file      <path>
+//				token_env       <name>
+//				token_url       <url>
+//			}
 //			owner <key name...> | *
 //			weight <n>
 //			priority <n>

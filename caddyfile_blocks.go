@@ -60,13 +60,11 @@ var accountWords = map[string]func(*Account, *caddyfile.Dispenser) error{
 		a.APIKey, err = oneArg(d, "api_key", "<secret>")
 		return nonEmpty(d, "api_key", a.APIKey, err)
 	},
-	"setup_token": func(a *Account, d *caddyfile.Dispenser) (err error) {
-		a.SetupToken, err = oneArg(d, "setup_token", "<secret>")
-		return nonEmpty(d, "setup_token", a.SetupToken, err)
-	},
-	"oauth":  parseOAuth,
-	"owner":  parseOwner,
-	"models": parseModels,
+	"federation":  parseFederation,
+	"setup_token": parseSetupToken,
+	"oauth":       parseOAuth,
+	"owner":       parseOwner,
+	"models":      parseModels,
 	"weight": func(a *Account, d *caddyfile.Dispenser) (err error) {
 		a.Weight, err = number(d, "weight", 1)
 		return err

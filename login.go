@@ -8,8 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -34,10 +32,10 @@ type login struct {
 	key                string
 	tokenURL, clientID string // as configured; empty for the defaults
 	source             *credential.OAuth
-	with               atomic.Pointer[loginMeans]
+	keeper
 }
 
-// loginMeans is what a configuration lends to a login.
+// loginMeans is what a configuration lends to a login, or to another keeper.
 type loginMeans struct {
 	certmagic.Storage
 	transport http.RoundTripper
@@ -70,13 +68,13 @@ func (h *Handler) openLogin(a *account) error {
 		l := &login{key: key, tokenURL: tokenURL, clientID: a.config.OAuth.ClientID}
 		l.with.Store(h.means(nil))
 		source, err := credential.NewOAuth(credential.Config{
-			Storage: loginStorage{l}, Key: key, TokenURL: tokenURL, ClientID: a.config.OAuth.ClientID,
-			Transport: loginTransport{l}, Renew: l.renew, OnEvent: l.event,
+			Storage: loginStorage{&l.keeper}, Key: key, TokenURL: tokenURL, ClientID: a.config.OAuth.ClientID,
+			Transport: loginTransport{&l.keeper}, Renew: l.renew, OnEvent: l.event,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("oauth: %w", err)
 		}
-		l.source = source
+		l.source, l.runs = source, source
 		return l, nil
 	})
 	if err != nil {
@@ -87,7 +85,7 @@ func (h *Handler) openLogin(a *account) error {
 		return err
 	})
 	a.login = value.(*login)
-	a.source = a.login.source
+	a.keeper, a.source = &a.login.keeper, a.login.source
 	return nil
 }
 
@@ -96,17 +94,6 @@ func (h *Handler) means(renewed func()) *loginMeans {
 		Storage: h.storage, storageConfig: h.storageConfig, transport: h.transport, transportConfig: h.transportConfig,
 		logger: h.logger, renewed: renewed,
 	}
-}
-
-// attach makes the login work with what h has: its configuration was started.
-func (l *login) attach(h *Handler) {
-	l.with.Store(h.means(func() {
-		for _, a := range h.accounts {
-			if a.login == l {
-				h.live.state.Revive(a.member.Key)
-			}
-		}
-	}))
 }
 
 // event logs what an operator should know. A new credential ends what the old
@@ -131,15 +118,8 @@ func (l *login) event(e credential.Event) {
 	}
 }
 
-// Destruct ends the source, once what it has begun is done.
-func (l *login) Destruct() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return l.source.Close(ctx)
-}
-
 // loginStorage is the storage of the newest configuration.
-type loginStorage struct{ l *login }
+type loginStorage struct{ l *keeper }
 
 func (s loginStorage) Store(ctx context.Context, key string, value []byte) error {
 	return s.l.with.Load().Store(ctx, key, value)
@@ -161,7 +141,7 @@ func (s loginStorage) Unlock(ctx context.Context, name string) error {
 }
 
 // loginTransport is the transport of the newest configuration.
-type loginTransport struct{ l *login }
+type loginTransport struct{ l *keeper }
 
 func (t loginTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.l.with.Load().transport.RoundTrip(r)

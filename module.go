@@ -327,7 +327,8 @@ type account struct {
 	config *Account
 	member *pool.Member
 	source credential.Source
-	login  *login // nil unless the credential is an OAuth login
+	login  *login  // nil unless the credential is an OAuth login
+	keeper *keeper // nil if the source has nothing to do in the background
 	base   upstreamBase
 	// written is true when the credential stands in the configuration itself.
 	written bool

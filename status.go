@@ -70,6 +70,8 @@ type accountStatus struct {
 	LoginExpiresMS *int64 `json:"login_expires_ms"`
 	LastRefreshMS  *int64 `json:"last_refresh_ms"`
 	RefreshError   string `json:"refresh_error,omitempty"`
+	// LoginGuessed says that the login may end before LoginExpiresMS.
+	LoginGuessed bool `json:"login_expires_guessed,omitempty"`
 }
 
 type benchStatus struct {
@@ -180,6 +182,8 @@ func (a *account) kind() string {
 		return "oauth"
 	case a.config.SetupToken != "":
 		return "setup_token"
+	case a.config.Federation != nil:
+		return "federation"
 	default:
 		return "api_key"
 	}
@@ -193,6 +197,7 @@ func (a *account) loginStatus(s *accountStatus, mayKnow bool) {
 		s.Reason = c.LoginReason
 	}
 	s.TokenExpiresMS, s.LoginExpiresMS, s.LastRefreshMS, s.RefreshError = millis(c.Expires), millis(c.LoginExpires), millis(c.LastRefresh), c.LastError
+	s.LoginGuessed = c.LoginExpiresGuessed
 	s.Plan, s.PlanType = optional(c.Subscription), optional(c.Subscription)
 	if mayKnow {
 		s.Email = optional(c.Email)

@@ -11,19 +11,23 @@ import (
 // refresh_token grants").
 const oauthBeta = "oauth-2025-04-20"
 
+// federationBeta accompanies oauthBeta on jwt-bearer grants, and must not be sent
+// with refresh_token grants (official SDKs, config/federation).
+const federationBeta = "oidc-federation-2026-04-01"
+
 const betaHeader = "Anthropic-Beta"
 
-// addOAuthBeta adds the value to the last anthropic-beta line, or as the first
-// line, unless one of the lines has it. A header of several lines means the same
-// as its lines joined with commas (RFC 9110, 5.3), so the last line's end is the
-// end of the list.
-func addOAuthBeta(h http.Header) {
+// addBeta adds the value to the last anthropic-beta line, or as the first line,
+// unless one of the lines has it. A header of several lines means the same as its
+// lines joined with commas (RFC 9110, 5.3), so the last line's end is the end of
+// the list.
+func addBeta(h http.Header, beta string) {
 	last := ""
 	for name, lines := range h {
 		if !strings.EqualFold(name, betaHeader) || len(lines) == 0 {
 			continue
 		}
-		if slices.ContainsFunc(lines, hasOAuthBeta) {
+		if slices.ContainsFunc(lines, func(line string) bool { return hasBeta(line, beta) }) {
 			return
 		}
 		if last == "" || name == betaHeader {
@@ -31,7 +35,7 @@ func addOAuthBeta(h http.Header) {
 		}
 	}
 	if last == "" {
-		h[betaHeader] = []string{oauthBeta}
+		h[betaHeader] = []string{beta}
 		return
 	}
 	// A copy: the slice may be shared with the client's header, which the next
@@ -41,7 +45,7 @@ func addOAuthBeta(h http.Header) {
 	if *end = strings.TrimRight(*end, ", \t"); *end != "" {
 		*end += ","
 	}
-	*end += oauthBeta
+	*end += beta
 	h[last] = lines
 }
 
@@ -69,18 +73,22 @@ func dropOAuthBeta(h http.Header) {
 	}
 }
 
-func isOAuthBeta(value string) bool {
-	return strings.EqualFold(strings.Trim(value, " \t"), oauthBeta)
+func isBeta(value, beta string) bool {
+	return strings.EqualFold(strings.Trim(value, " \t"), beta)
 }
 
-func hasOAuthBeta(line string) bool {
+func isOAuthBeta(value string) bool { return isBeta(value, oauthBeta) }
+
+func hasBeta(line, beta string) bool {
 	for value := range strings.SplitSeq(line, ",") {
-		if isOAuthBeta(value) {
+		if isBeta(value, beta) {
 			return true
 		}
 	}
 	return false
 }
+
+func hasOAuthBeta(line string) bool { return hasBeta(line, oauthBeta) }
 
 func withoutOAuthBeta(line string) string {
 	kept := slices.DeleteFunc(strings.Split(line, ","), isOAuthBeta)

@@ -21,10 +21,13 @@ const (
 	// KindSetupToken is what `claude setup-token` prints: a bearer for one year
 	// that cannot be refreshed.
 	KindSetupToken Kind = "setup_token"
+	// KindFederation is an access token got for the identity of a workload, sent
+	// as a bearer and got anew ahead of its end.
+	KindFederation Kind = "federation"
 )
 
 // bearer reports whether credentials of the kind go into Authorization.
-func (k Kind) bearer() bool { return k == KindOAuth || k == KindSetupToken }
+func (k Kind) bearer() bool { return k == KindOAuth || k == KindSetupToken || k == KindFederation }
 
 // Credential is one secret and how to send it. It is an immutable value, safe to
 // copy, and prints as REDACTED whatever the verb or the encoder. The zero value
@@ -73,7 +76,7 @@ func (c Credential) Apply(h http.Header) {
 	case c.secret.empty():
 	case c.Bearer():
 		h["Authorization"] = []string{"Bearer " + c.secret.reveal()}
-		addOAuthBeta(h)
+		addBeta(h, oauthBeta)
 	default:
 		h["X-Api-Key"] = []string{c.secret.reveal()}
 		dropOAuthBeta(h)

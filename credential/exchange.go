@@ -26,11 +26,15 @@ const (
 	maxLife = 10 * 365 * 24 * time.Hour
 )
 
-// exchangeError is a refresh that failed. Its text is made here, of statuses and
-// well-known codes: never of what the server wrote.
+// exchangeError is a call of the token server that failed. Its text is made here,
+// of statuses and well-known codes: never of what the server wrote.
 type exchangeError struct {
-	what string
-	err  error // may be nil
+	doing string // of a refresh empty
+	what  string
+	err   error // may be nil
+	// status is the answer's, and code the error code in it if it is a known one.
+	status int
+	code   string
 	// invalidGrant: the server says that the refresh token is dead.
 	invalidGrant bool
 	// unanswered: the server may have spent the refresh token and told nobody.
@@ -44,10 +48,15 @@ func (e *exchangeError) Error() string {
 	if e.told {
 		return e.what
 	}
-	if e.err != nil {
-		return "refreshing the access token: " + e.what + ": " + e.err.Error()
+	text := e.doing
+	if text == "" {
+		text = "refreshing the access token"
 	}
-	return "refreshing the access token: " + e.what
+	text += ": " + e.what
+	if e.err != nil {
+		text += ": " + e.err.Error()
+	}
+	return text
 }
 
 func (e *exchangeError) Unwrap() error { return e.err }
@@ -69,23 +78,42 @@ func (o *OAuth) exchange(rec Record) (answer, error) {
 	if client == "" {
 		client = o.cfg.ClientID
 	}
-	// Scope is left out: the server then keeps the full set.
-	body, err := json.Marshal(map[string]string{
-		"grant_type": "refresh_token", "refresh_token": rec.refresh.reveal(), "client_id": client,
+	// Scope is left out of the body: the server then keeps the full set.
+	return post(ctx, &tokenCall{
+		url: o.cfg.TokenURL, transport: o.cfg.Transport, clock: o.cfg.Clock,
+		body:  map[string]string{"grant_type": "refresh_token", "refresh_token": rec.refresh.reveal(), "client_id": client},
+		betas: []string{oauthBeta},
 	})
+}
+
+// tokenCall is one call of a token server.
+type tokenCall struct {
+	url       string
+	transport http.RoundTripper
+	clock     func() time.Time
+	body      map[string]string
+	betas     []string
+}
+
+// post makes the call. It follows no redirect: one could carry what the body holds
+// elsewhere.
+func post(ctx context.Context, call *tokenCall) (answer, error) {
+	body, err := json.Marshal(call.body)
 	if err != nil {
 		return answer{}, &exchangeError{what: "making the request failed"}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.cfg.TokenURL, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, call.url, bytes.NewReader(body))
 	if err != nil {
 		return answer{}, &exchangeError{what: "the token URL is not valid"}
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "caddy-shunt")
-	req.Header.Set(betaHeader, oauthBeta)
+	for _, beta := range call.betas {
+		addBeta(req.Header, beta)
+	}
 
-	resp, err := o.cfg.Transport.RoundTrip(req)
+	resp, err := call.transport.RoundTrip(req)
 	if err != nil {
 		return answer{}, transportError(err)
 	}
@@ -93,7 +121,7 @@ func (o *OAuth) exchange(rec Record) (answer, error) {
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if resp.StatusCode/100 != 2 {
 		// The status says enough even when the rest of the answer is lost.
-		return answer{}, refusal(resp, raw, o.cfg.Clock())
+		return answer{}, refusal(resp, raw, call.clock())
 	}
 	if err != nil {
 		e := transportError(err)
@@ -137,19 +165,31 @@ var oauthCodes = map[string]bool{
 	"unauthorized_client": true, "unsupported_grant_type": true, "invalid_scope": true,
 }
 
+// apiCodes are the types of errors that the API's own envelope names for what is
+// wrong with the request itself.
+var apiCodes = map[string]bool{
+	"invalid_request_error": true, "authentication_error": true, "permission_error": true, "not_found_error": true,
+}
+
 // refusal reads an answer that is not a success. Only 400 with invalid_grant condemns
 // the refresh token; everything else, a Cloudflare page above all, may pass.
 func refusal(resp *http.Response, raw []byte, now time.Time) *exchangeError {
 	e := &exchangeError{
 		what:       fmt.Sprintf("the token server answered %d", resp.StatusCode),
+		status:     resp.StatusCode,
 		unanswered: resp.StatusCode >= 500,
 		retryAfter: retryAfter(resp.Header.Get("Retry-After"), now),
 	}
 	if len(raw) > maxAnswer || !gjson.ValidBytes(raw) {
 		return e
 	}
-	if code := gjson.GetBytes(raw, "error").String(); oauthCodes[code] {
+	code := gjson.GetBytes(raw, "error").String()
+	if !oauthCodes[code] {
+		code = gjson.GetBytes(raw, "error.type").String()
+	}
+	if oauthCodes[code] || apiCodes[code] {
 		e.what += " " + code
+		e.code = code
 		e.invalidGrant = resp.StatusCode == http.StatusBadRequest && code == "invalid_grant"
 	}
 	return e

@@ -70,7 +70,11 @@ type Status struct {
 	Expires time.Time `json:"expires,omitzero"`
 	// LoginExpires is the end of the whole chain of refreshes, about four weeks
 	// after the login; no refresh moves it.
+	// Of a setup token it is that token's own end.
 	LoginExpires time.Time `json:"login_expires,omitzero"`
+	// LoginExpiresGuessed says that LoginExpires is the latest that can be, since
+	// nobody said when the login was made: it may end earlier.
+	LoginExpiresGuessed bool `json:"login_expires_guessed,omitempty"`
 	// LastRefresh is when the access token was got by a refresh, here or by a peer.
 	LastRefresh time.Time `json:"last_refresh,omitzero"`
 	// NextTry is when a failed refresh is tried again.
@@ -118,7 +122,8 @@ const (
 // Event is something that an operator may want to know. It holds no secret.
 type Event struct {
 	Type EventType
-	// Key is the storage key of the record.
+	// Key is the storage key of the record, or the name that a source without a
+	// record was given.
 	Key string
 	// Time is when it happened, by the source's clock.
 	Time time.Time

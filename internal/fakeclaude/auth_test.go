@@ -123,7 +123,7 @@ func TestSpeedShortensTokenLife(t *testing.T) {
 
 func TestFederation(t *testing.T) {
 	w := start(t, fakeclaude.Options{Accounts: []fakeclaude.Account{{Name: "f", ServiceAccount: "svac_1", Org: "org-1"}}})
-	c := call{path: "/v1/oauth/token", body: `{"grant_type":"urn:ietf:params:oauth:grant-type:jwt-bearer","assertion":"a.b.c",
+	c := call{path: "/v1/oauth/token", body: `{"grant_type":"urn:ietf:params:oauth:grant-type:jwt-bearer","assertion":"e30.eyJzdWIiOiJ4In0.c2ln",
 		"federation_rule_id":"r","organization_id":"org-1","service_account_id":"svac_1"}`}
 	w.equal("without betas", w.do(c).StatusCode, 400)
 	c.header = map[string]string{"Anthropic-Beta": "oauth-2025-04-20,oidc-federation-2026-04-01"}
@@ -137,8 +137,20 @@ func TestFederation(t *testing.T) {
 	w.equal("classic limits", served.Header.Get("Anthropic-Ratelimit-Requests-Limit"), "1000")
 	w.clock.advance(time.Hour)
 	w.equal("an hour later", w.do(call{bearer: bearer, body: ask(modelID, false, "x")}).StatusCode, 401)
-	c.body = strings.Replace(c.body, "svac_1", "svac_2", 1)
-	w.equal("another service account", w.do(c).get("error").String(), "invalid_grant")
+	for name, change := range map[string][2]string{
+		"another service account": {"svac_1", "svac_2"},
+		"another workspace":       {`"federation_rule_id"`, `"workspace_id":"wrkspc_2","federation_rule_id"`},
+		"an assertion that ended": {"eyJzdWIiOiJ4In0", "eyJleHAiOjF9"},
+		"no JWT":                  {"e30.eyJzdWIiOiJ4In0.c2ln", "e30"},
+	} {
+		bad := c
+		bad.body = strings.Replace(c.body, change[0], change[1], 1)
+		w.equal(name, w.do(bad).get("error").String(), "invalid_grant")
+	}
+	w.equal("violations", len(w.fake.Violations()), 0)
+	c.bearer = bearer
+	w.do(c)
+	w.equal("violations of a call with a credential", len(w.fake.Violations()), 1)
 }
 
 func TestUsageEndpoint(t *testing.T) {

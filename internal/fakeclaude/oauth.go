@@ -1,6 +1,7 @@
 package fakeclaude
 
 import (
+	"encoding/base64"
 	"fmt"
 	"math"
 	"net/http"
@@ -171,8 +172,11 @@ func (ex *exchange) federationGrant(request gjson.Result) {
 			return
 		}
 	}
+	if ex.r.Header.Get("Authorization") != "" || ex.r.Header.Get("X-Api-Key") != "" {
+		ex.s.violation("federation (%s): carries a credential beside the assertion", ex.id)
+	}
 	ex.serviceAccount(request.Get("service_account_id").String(), request.Get("organization_id").String())
-	if ex.acct == nil || strings.Count(request.Get("assertion").String(), ".") != 2 {
+	if ex.acct == nil || !ex.accepts(request) {
 		ex.grantRefused("invalid_grant", "The assertion was not accepted for this service account.")
 		return
 	}
@@ -180,6 +184,24 @@ func (ex *exchange) federationGrant(request gjson.Result) {
 		return
 	}
 	ex.json(http.StatusOK, ex.federated())
+}
+
+// accepts reports whether the assertion is a JWT that has not ended, and the workspace,
+// if one is named, the account's own. Signatures are not checked.
+func (ex *exchange) accepts(request gjson.Result) bool {
+	parts := strings.Split(request.Get("assertion").String(), ".")
+	if len(parts) != 3 {
+		return false
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || !gjson.ValidBytes(claims) {
+		return false
+	}
+	if exp := gjson.GetBytes(claims, "exp"); exp.Exists() && !ex.s.opts.Clock().Before(time.Unix(exp.Int(), 0)) {
+		return false
+	}
+	workspace := request.Get("workspace_id").String()
+	return workspace == "" || workspace == ex.acct.Workspace
 }
 
 func (ex *exchange) serviceAccount(name, org string) {
