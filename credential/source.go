@@ -69,6 +69,9 @@ type Status struct {
 	// LoginExpires is the end of the whole chain of refreshes, about four weeks
 	// after the login; no refresh moves it.
 	LoginExpires time.Time `json:"login_expires,omitzero"`
+	// LoginExpiresGuessed says that nobody told LoginExpires: it is the usual life,
+	// counted from when the login or token came here.
+	LoginExpiresGuessed bool `json:"login_expires_guessed,omitempty"`
 	// LastRefresh is when the access token was got by a refresh, here or by a peer.
 	LastRefresh time.Time `json:"last_refresh,omitzero"`
 	// NextTry is when a failed refresh is tried again.
