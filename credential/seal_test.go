@@ -145,6 +145,8 @@ func TestSealedTamper(t *testing.T) {
 				t.Fatalf("byte %d ^ %#x: a record was read: %v", i, flip, rec)
 			} else if errors.Is(err, errSealed) {
 				refused++
+			} else if _, still := readEnvelope(changed); still {
+				t.Fatalf("byte %d ^ %#x: it is sealed, but the error is %v", i, flip, err)
 			}
 			if _, err := Reseal(ctx, sealed, testKey); err == nil && !bytes.Equal(st.data[testKey], changed) {
 				t.Fatalf("byte %d ^ %#x: what does not open was written anew", i, flip)
