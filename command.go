@@ -116,6 +116,7 @@ func readCredentials(file string) (credential.Record, error) {
 // loginPlace is where the configuration keeps a login.
 type loginPlace struct {
 	pool, name string
+	encrypt    []string
 	// StorageRaw is the storage module; nil for Caddy's default.
 	StorageRaw json.RawMessage `json:"storage,omitempty" caddy:"namespace=caddy.storage inline_key=module"`
 }
@@ -148,7 +149,7 @@ func findLogin(config []byte, poolName, name string) (loginPlace, error) {
 			if (a.Name != name && stored != name) || poolName != "" && poolName != h.Pool {
 				continue
 			}
-			place := loginPlace{pool: h.Pool, name: stored, StorageRaw: h.StorageRaw}
+			place := loginPlace{pool: h.Pool, name: stored, StorageRaw: h.StorageRaw, encrypt: h.Encrypt}
 			if place.StorageRaw == nil {
 				place.StorageRaw = root.Storage
 			}
@@ -193,7 +194,17 @@ func handlersIn(node any) []Handler {
 	return handlers
 }
 
-func (p *loginPlace) open(ctx caddy.Context) (certmagic.Storage, error) {
+// open opens the storage as the handler's logins use it.
+func (p *loginPlace) open(ctx caddy.Context) (credential.Storage, error) {
+	storage, err := p.openPlain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sealed, _, err := credentialStorage(storage, p.encrypt)
+	return sealed, err
+}
+
+func (p *loginPlace) openPlain(ctx caddy.Context) (certmagic.Storage, error) {
 	if p.StorageRaw == nil {
 		return caddy.DefaultStorage, nil
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/caddy-shunt/caddy-shunt/credential"
@@ -33,11 +32,15 @@ type login struct {
 
 // loginMeans is what a configuration lends to a login.
 type loginMeans struct {
-	certmagic.Storage
+	credential.Storage
 	transport http.RoundTripper
 	logger    *zap.Logger
 	// renewed is told that the credential is a new one.
 	renewed func()
+	// pool and accounts say who uses it; no account before the configuration was
+	// started.
+	pool     string
+	accounts []string
 }
 
 // openLogin takes a reference to the login of an account.
@@ -82,24 +85,31 @@ func (h *Handler) openLogin(a *account) error {
 }
 
 func (h *Handler) means(renewed func()) *loginMeans {
-	return &loginMeans{Storage: h.storage, transport: h.transport, logger: h.logger, renewed: renewed}
+	return &loginMeans{Storage: h.records, transport: h.transport, logger: h.logger, renewed: renewed, pool: h.Pool}
 }
 
 // attach makes the login work with what h has: its configuration was started.
 func (l *login) attach(h *Handler) {
-	l.with.Store(h.means(func() {
+	means := h.means(func() {
 		for _, a := range h.accounts {
 			if a.login == l {
 				h.live.state.Revive(a.member.Key)
 			}
 		}
-	}))
+	})
+	for _, a := range h.accounts {
+		if a.login == l {
+			means.accounts = append(means.accounts, a.member.Name)
+		}
+	}
+	l.with.Store(means)
 }
 
 // event logs what an operator should know. A new credential ends what the old
 // one was benched for.
 func (l *login) event(e credential.Event) {
 	with := l.with.Load()
+	with.tell(e)
 	log := with.logger.With(zap.String("record", e.Key))
 	switch e.Type {
 	case credential.EventRefreshed, credential.EventAdopted:
