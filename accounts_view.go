@@ -64,10 +64,10 @@ func newAccountLine(poolName string, c *Account) accountLine {
 }
 
 // login fills in what the credential's status tells.
-func (l *accountLine) login(s credential.Status, end time.Time, guessed bool) {
+func (l *accountLine) login(s credential.Status) {
 	l.Email, l.Organization, l.Plan = s.Email, s.Organization, s.Subscription
 	l.TokenExpires, l.LastRefresh = s.Expires, s.LastRefresh
-	l.LoginExpires, l.LoginExpiresGuessed = end, guessed
+	l.LoginExpires, l.LoginExpiresGuessed = s.LoginExpires, s.LoginExpiresGuessed
 	l.Follows, l.ReadOnly = s.Follows, s.Follows != ""
 	if s.LoginRequired {
 		l.State, l.Reason = stateLoginRequired, s.LoginReason
@@ -77,11 +77,7 @@ func (l *accountLine) login(s credential.Status, end time.Time, guessed bool) {
 // runningLine is an account of the configuration that serves.
 func runningLine(h *Handler, a *account, v *pool.AccountView) accountLine {
 	l := newAccountLine(h.Pool, a.config)
-	status, end, guessed := a.source.Status(), time.Time{}, false
-	if a.login != nil {
-		end, guessed = a.login.source.LoginEnd()
-		status.Follows = a.login.source.Follows()
-	}
+	status := a.source.Status()
 	l.State = stateOK
 	if status.Unsaved {
 		l.State, l.Reason = stateUnsaved, "the newest token is in memory only: "+status.LastError
@@ -92,7 +88,7 @@ func runningLine(h *Handler, a *account, v *pool.AccountView) accountLine {
 			l.State, l.Until = stateLoginRequired, time.Time{}
 		}
 	}
-	l.login(status, end, guessed)
+	l.login(status)
 	return l
 }
 

@@ -3,10 +3,13 @@ package shunt
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 )
 
@@ -19,6 +22,9 @@ func init() {
 // has a shunt handler; it takes no settings.
 type App struct {
 	logger *zap.Logger
+	ctx    caddy.Context
+	events *caddyevents.App
+	ready  atomic.Bool // all apps of this configuration have been started
 
 	mu       sync.Mutex // guards handlers
 	handlers []*Handler
@@ -35,7 +41,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision sets the app up.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
-	return nil
+	return a.provisionEvents(ctx)
 }
 
 // register takes note of a handler of this configuration. Handlers that name the
@@ -46,6 +52,9 @@ func (a *App) register(h *Handler) error {
 	for _, other := range a.handlers {
 		if other.Pool != h.Pool {
 			continue
+		}
+		if other.sealedBy != h.sealedBy {
+			return fmt.Errorf("pool %q is configured twice with different keys in encrypt; expected the same in each block", h.Pool)
 		}
 		for _, mine := range h.accounts {
 			for _, theirs := range other.accounts {
@@ -102,17 +111,23 @@ func (a *App) Start() error {
 	running.Lock()
 	running.apps = append(running.apps, a)
 	running.Unlock()
+	a.run(func() { a.tendRecords(ctx) })
+	a.run(func() { a.watch(ctx) })
 	return nil
+}
+
+// registered are the handlers of this configuration.
+func (a *App) registered() []*Handler {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.handlers)
 }
 
 // lend makes the pools and keepers work with what this configuration has, and
 // calls the functions for each of them once; they may be nil.
 func (a *App) lend(eachPool func(*livePool), eachKeeper func(*keeper)) {
-	a.mu.Lock()
-	handlers := append([]*Handler(nil), a.handlers...)
-	a.mu.Unlock()
 	pools, keepers := make(map[*livePool]bool), make(map[*keeper]bool)
-	for _, h := range handlers {
+	for _, h := range a.registered() {
 		if !pools[h.live] {
 			pools[h.live] = true
 			h.live.attach(h.storage, a.logger)

@@ -34,6 +34,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 // more than once.
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"account":             parseAccountInto,
+	"encrypt":             parseEncrypt,
 	"expose_account":      parseExposeAccount,
 	"first_event_timeout": parseFirstEventTimeout,
 	"hold":                parseHold,
@@ -97,6 +98,7 @@ var repeatable = map[string]bool{"account": true, "remote_key": true}
 //		expose_account
 //		transport <module> { ... }
 //		storage <module> { ... }
+//		encrypt <key> [<older key...>]
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
@@ -299,6 +301,19 @@ func parseStorage(h *Handler, d *caddyfile.Dispenser) (err error) {
 		return ok
 	})
 	return err
+}
+
+func parseEncrypt(h *Handler, d *caddyfile.Dispenser) error {
+	h.Encrypt = d.RemainingArgs()
+	if len(h.Encrypt) == 0 {
+		return d.Err("encrypt: found no key; expected encrypt <key> [<older key...>]")
+	}
+	for i, place := range h.Encrypt {
+		if err := checkKeyPlace(i+1, place); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	return nil
 }
 
 // module reads a guest module's segment. The module's own parser takes its

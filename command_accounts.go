@@ -100,12 +100,12 @@ func (s *site) storedAccounts() ([]accountLine, error) {
 			if err != nil {
 				return nil, fmt.Errorf("pool %s: %w", c.pool, err)
 			}
-			status, end, guessed, err := credential.Describe(ctx, storage, line.Record, time.Now())
+			status, err := credential.Describe(ctx, storage, line.Record, time.Now())
 			if err != nil {
 				return nil, err
 			}
 			line.State = stateStored
-			line.login(status, end, guessed)
+			line.login(status)
 		}
 		lines = append(lines, line)
 	}

@@ -81,6 +81,7 @@ type configured struct {
 
 // loginPlace is where a configuration keeps the logins of a pool.
 type loginPlace struct {
+	encrypt []string
 	// StorageRaw is the storage module; nil for Caddy's default.
 	StorageRaw json.RawMessage `json:"storage,omitempty" caddy:"namespace=caddy.storage inline_key=module"`
 }
@@ -103,7 +104,7 @@ func configuredAccounts(config []byte) ([]configured, error) {
 		if h.Pool == "" {
 			h.Pool = DefaultPool
 		}
-		place := loginPlace{StorageRaw: h.StorageRaw}
+		place := loginPlace{StorageRaw: h.StorageRaw, encrypt: h.Encrypt}
 		if place.StorageRaw == nil {
 			place.StorageRaw = root.Storage
 		}
@@ -160,6 +161,15 @@ func handlersIn(node any) []Handler {
 
 // open opens the storage of a configuration that is not running.
 func (p *loginPlace) open(ctx caddy.Context) (credential.Storage, error) {
+	storage, err := p.openPlain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sealed, _, err := credentialStorage(storage, p.encrypt)
+	return sealed, err
+}
+
+func (p *loginPlace) openPlain(ctx caddy.Context) (credential.Storage, error) {
 	if p.StorageRaw == nil {
 		return caddy.DefaultStorage, nil
 	}

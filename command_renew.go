@@ -70,7 +70,11 @@ func (o *renewOrder) open() (*credential.Config, error) {
 	if !ok {
 		return nil, fmt.Errorf("transport module %T is not an http.RoundTripper", module)
 	}
+	storage, _, err := credentialStorage(ctx.Storage(), o.Encrypt)
+	if err != nil {
+		return nil, err
+	}
 	return &credential.Config{
-		Storage: ctx.Storage(), Key: o.Key, TokenURL: o.TokenURL, ClientID: o.ClientID, Transport: transport,
+		Storage: storage, Key: o.Key, TokenURL: o.TokenURL, ClientID: o.ClientID, Transport: transport,
 	}, nil
 }

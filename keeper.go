@@ -58,13 +58,19 @@ func (h *Handler) keep(a *account, id string, open func(k *keeper) (runningSourc
 
 // attach makes the keeper work with what h has: its configuration was started.
 func (k *keeper) attach(h *Handler) {
-	k.with.Store(h.means(func() {
+	means := h.means(func() {
 		for _, a := range h.accounts {
 			if a.keeper == k {
 				h.live.state.Revive(a.member.Key)
 			}
 		}
-	}))
+	})
+	for _, a := range h.accounts {
+		if a.keeper == k {
+			means.accounts = append(means.accounts, a.member.Name)
+		}
+	}
+	k.with.Store(means)
 }
 
 // revive tells the pool that the credential is a new one.

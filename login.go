@@ -11,7 +11,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/caddy-shunt/caddy-shunt/credential"
@@ -37,15 +36,21 @@ type login struct {
 
 // loginMeans is what a configuration lends to a login, or to another keeper.
 type loginMeans struct {
-	certmagic.Storage
+	credential.Storage
 	transport http.RoundTripper
 	// storageConfig and transportConfig make the same in another process; the first
 	// is nil when that cannot be.
 	storageConfig, transportConfig json.RawMessage
+	// encrypt names the keys that seal records, as configured.
+	encrypt []string
 
 	logger *zap.Logger
 	// renewed is told that the credential is a new one.
 	renewed func()
+	// pool and accounts say who uses it; no account before the configuration was
+	// started.
+	pool     string
+	accounts []string
 }
 
 // openLogin takes a reference to the login of an account.
@@ -91,8 +96,8 @@ func (h *Handler) openLogin(a *account) error {
 
 func (h *Handler) means(renewed func()) *loginMeans {
 	return &loginMeans{
-		Storage: h.storage, storageConfig: h.storageConfig, transport: h.transport, transportConfig: h.transportConfig,
-		logger: h.logger, renewed: renewed,
+		Storage: h.records, storageConfig: h.storageConfig, encrypt: h.Encrypt, transport: h.transport, transportConfig: h.transportConfig,
+		logger: h.logger, renewed: renewed, pool: h.Pool,
 	}
 }
 
@@ -100,6 +105,7 @@ func (h *Handler) means(renewed func()) *loginMeans {
 // one was benched for.
 func (l *login) event(e credential.Event) {
 	with := l.with.Load()
+	with.tell(e)
 	log := with.logger.With(zap.String("record", e.Key))
 	switch e.Type {
 	case credential.EventRefreshed, credential.EventAdopted:

@@ -21,6 +21,7 @@ type metrics struct {
 	cost      *prometheus.CounterVec
 	firstByte *prometheus.HistogramVec
 	duration  *prometheus.HistogramVec
+	refreshes *prometheus.CounterVec
 }
 
 const (
@@ -50,6 +51,7 @@ func newMetrics() *metrics {
 		tokens:    counter("tokens_total", "Tokens that upstream counted.", "pool", "account", "family", "kind"),
 		cost:      counter("cost_usd_total", "Cost of the tokens by the price table, in US dollars; models without a price are not in it.", "pool", "account", "family"),
 		firstByte: histogram("first_byte_seconds", "Time from a request's arrival to the first byte of its answer.", firstByteBuckets, "pool", "endpoint"),
+		refreshes: counter("refreshes_total", "Token refreshes, by how they ended; login_required also counts a login that was found missing.", "pool", "account", "result"),
 		duration:  histogram("request_duration_seconds", "Time from a request's arrival to the end of its answer.", durationBuckets, "pool", "endpoint"),
 	}
 }
@@ -58,7 +60,7 @@ func newMetrics() *metrics {
 // registry. Several handlers of one configuration share it.
 func registerMetrics(registry *prometheus.Registry) (*metrics, error) {
 	m := processMetrics
-	for _, c := range []prometheus.Collector{m.requests, m.attempts, m.tokens, m.cost, m.firstByte, m.duration} {
+	for _, c := range []prometheus.Collector{m.requests, m.attempts, m.tokens, m.cost, m.firstByte, m.duration, m.refreshes, loginCollector{}} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}

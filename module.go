@@ -105,6 +105,11 @@ type Handler struct {
 	// Where credentials and state are kept. Default: Caddy's storage.
 	StorageRaw json.RawMessage `json:"storage,omitempty" caddy:"namespace=caddy.storage inline_key=module"`
 
+	// The keys that credentials in storage are encrypted with (AES-256-GCM), each as
+	// {env.*} or {file.*}: 32 bytes as base64 or hexadecimal. The first encrypts, all
+	// decrypt. Default: credentials are stored in clear.
+	Encrypt []string `json:"encrypt,omitempty"`
+
 	logger    *zap.Logger
 	app       *App
 	keys      *keyring
@@ -115,6 +120,10 @@ type Handler struct {
 	// is nil when that is not known.
 	storageConfig, transportConfig json.RawMessage
 
+	// records is storage as credentials see it: sealed, if encrypt says so, with
+	// the key of the ID sealedBy.
+	records   credential.Storage
+	sealedBy  string
 	accounts  []*account // in the order of Accounts
 	byKey     map[string]*account
 	live      *livePool
@@ -161,6 +170,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if err := h.loadModules(ctx); err != nil {
+		return err
+	}
+	if h.records, h.sealedBy, err = credentialStorage(h.storage, h.Encrypt); err != nil {
 		return err
 	}
 	if err := h.takePool(); err != nil {

@@ -32,6 +32,7 @@ type renewOrder struct {
 	TokenURL  string          `json:"token_url,omitempty"`
 	ClientID  string          `json:"client_id,omitempty"`
 	Storage   json.RawMessage `json:"storage"`
+	Encrypt   []string        `json:"encrypt,omitempty"`
 	Transport json.RawMessage `json:"transport"`
 }
 
@@ -79,7 +80,7 @@ func (l *login) renew(ctx context.Context, job credential.Job) (credential.Renew
 		return credential.Renewal{}, credential.ErrNoRenewer
 	}
 	order, err := json.Marshal(renewOrder{
-		Job: job, Key: l.key, TokenURL: l.tokenURL, ClientID: l.clientID, Storage: with.storageConfig, Transport: with.transportConfig,
+		Job: job, Key: l.key, TokenURL: l.tokenURL, ClientID: l.clientID, Storage: with.storageConfig, Encrypt: with.encrypt, Transport: with.transportConfig,
 	})
 	if err != nil {
 		return credential.Renewal{}, credential.ErrNoRenewer

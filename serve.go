@@ -378,7 +378,10 @@ func (x *exchange) giveUp(last *attempt, refused *pool.Refusal) error {
 			refused = &pool.Refusal{Busy: true, Allowed: 1, Serving: 1}
 		}
 	}
-	x.answer(refusalError(refused, time.Now()), verdictExhausted)
+	now := time.Now()
+	refusal := refusalError(refused, now)
+	x.h.emitExhausted(refusal, refused, now)
+	x.answer(refusal, verdictExhausted)
 	return nil
 }
 

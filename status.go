@@ -68,10 +68,11 @@ type accountStatus struct {
 
 	TokenExpiresMS *int64 `json:"token_expires_ms"`
 	LoginExpiresMS *int64 `json:"login_expires_ms"`
-	LastRefreshMS  *int64 `json:"last_refresh_ms"`
-	RefreshError   string `json:"refresh_error,omitempty"`
 	// LoginGuessed says that the login may end before LoginExpiresMS.
-	LoginGuessed bool `json:"login_expires_guessed,omitempty"`
+	LoginGuessed  bool   `json:"login_expires_guessed,omitempty"`
+	LoginWarning  string `json:"login_warning,omitempty"`
+	LastRefreshMS *int64 `json:"last_refresh_ms"`
+	RefreshError  string `json:"refresh_error,omitempty"`
 }
 
 type benchStatus struct {
@@ -197,7 +198,7 @@ func (a *account) loginStatus(s *accountStatus, mayKnow bool) {
 		s.Reason = c.LoginReason
 	}
 	s.TokenExpiresMS, s.LoginExpiresMS, s.LastRefreshMS, s.RefreshError = millis(c.Expires), millis(c.LoginExpires), millis(c.LastRefresh), c.LastError
-	s.LoginGuessed = c.LoginExpiresGuessed
+	s.LoginGuessed, s.LoginWarning = c.LoginExpiresGuessed, loginWarning(&c, time.Now())
 	s.Plan, s.PlanType = optional(c.Subscription), optional(c.Subscription)
 	if mayKnow {
 		s.Email = optional(c.Email)

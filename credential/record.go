@@ -171,6 +171,9 @@ func ParseRecord(raw []byte) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("reading a record: %w", err)
 	}
+	if e, sealed := readEnvelope(raw); sealed {
+		return Record{}, fmt.Errorf("reading a record: %w", e.fail("that key is not configured (encrypt), or does not open it"))
+	}
 	var version int
 	if json.Unmarshal(keys["version"], &version) != nil || version < 1 {
 		return Record{}, errors.New("reading a record: it has no version")

@@ -210,7 +210,7 @@ func (o *OAuth) look(ctx context.Context) error {
 // only Import replaces it.
 func (o *OAuth) unreadable(ctx context.Context, raw []byte, print string, err error, now time.Time) string {
 	reason := fmt.Sprintf("the record at %s cannot be used (%v)", o.cfg.Key, err)
-	if errors.Is(err, errNewerRecord) {
+	if kept(err) {
 		return reason
 	}
 	o.mu.Lock()

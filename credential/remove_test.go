@@ -62,7 +62,7 @@ func TestFollowing(t *testing.T) {
 	if got := st.record(t); got.Follow != rec.Follow || got.LoginID == "" || got.ImportedAt.IsZero() {
 		t.Errorf("stored: follow %q, login %q, at %v", got.Follow, got.LoginID, got.ImportedAt)
 	}
-	if end, guessed := st.record(t).LoginEnd(); guessed || !end.IsZero() {
+	if end, guessed := st.record(t).loginEnd(); guessed || !end.IsZero() {
 		t.Error("an end is guessed of a login that somebody else refreshes")
 	}
 }
@@ -237,11 +237,11 @@ func TestDescribe(t *testing.T) {
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	describe := func() (Status, time.Time, bool) {
 		t.Helper()
-		s, end, guessed, err := Describe(ctx, st, testKey, now)
+		s, err := Describe(ctx, st, testKey, now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return s, end, guessed
+		return s, s.LoginExpires, s.LoginExpiresGuessed
 	}
 	if s, _, _ := describe(); !s.LoginRequired || !strings.Contains(s.LoginReason, "no login is stored") {
 		t.Errorf("of nothing: %+v", s)
@@ -266,7 +266,7 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("of a broken record: %+v", s)
 	}
 	st.set(func() { st.loadFault = func(string) error { return errors.New("down") } })
-	if _, _, _, err := Describe(ctx, st, testKey, now); err == nil {
+	if _, err := Describe(ctx, st, testKey, now); err == nil {
 		t.Error("storage that is down")
 	}
 }

@@ -72,8 +72,8 @@ type Status struct {
 	// after the login; no refresh moves it.
 	// Of a setup token it is that token's own end.
 	LoginExpires time.Time `json:"login_expires,omitzero"`
-	// LoginExpiresGuessed says that LoginExpires is the latest that can be, since
-	// nobody said when the login was made: it may end earlier.
+	// LoginExpiresGuessed says that nobody told LoginExpires: it is the usual life,
+	// counted from when the login or token came here.
 	LoginExpiresGuessed bool `json:"login_expires_guessed,omitempty"`
 	// LastRefresh is when the access token was got by a refresh, here or by a peer.
 	LastRefresh time.Time `json:"last_refresh,omitzero"`

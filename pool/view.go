@@ -123,15 +123,22 @@ func (a *account) view(m *Member, now time.Time) AccountView {
 		v.Buckets = append(v.Buckets, BucketView{Name: name, Limit: b.Limit, Remaining: b.Remaining, Reset: b.Reset, Updated: b.At})
 	}
 	sort.Slice(v.Buckets, func(i, j int) bool { return v.Buckets[i].Name < v.Buckets[j].Name })
+	v.Benches = a.lasting(now)
+	return v
+}
+
+// lasting are the benches that last, the whole account's first.
+func (a *account) lasting(now time.Time) []BenchView {
+	var benches []BenchView
 	for _, b := range a.benches {
 		if now.Before(b.Until) {
-			v.Benches = append(v.Benches, BenchView{
+			benches = append(benches, BenchView{
 				Family: b.Family, Until: b.Until, Since: b.Since, Verdict: b.Verdict, Reason: b.Reason, Source: b.Source, Window: b.Window, Login: b.Login,
 			})
 		}
 	}
-	sort.Slice(v.Benches, func(i, j int) bool { return v.Benches[i].Family < v.Benches[j].Family })
-	return v
+	sort.Slice(benches, func(i, j int) bool { return benches[i].Family < benches[j].Family })
+	return benches
 }
 
 func latest(times ...time.Time) time.Time {
