@@ -46,12 +46,14 @@ var renewers = make(chan struct{}, 4)
 // storageConfig is the configuration of the module that made the storage; nil when
 // it cannot be told.
 func storageConfig(storage certmagic.Storage) json.RawMessage {
-	module, name := any(storage), ""
+	var module any
+	var name string
 	switch s := storage.(type) {
 	case *certmagic.FileStorage:
 		module, name = map[string]string{"root": s.Path}, "file_system"
 	case caddy.Module:
 		id := string(s.CaddyModule().ID)
+		module = storage
 		if name = strings.TrimPrefix(id, "caddy.storage."); name == id {
 			return nil
 		}
@@ -109,7 +111,7 @@ func startRenewer(order []byte) (*exec.Cmd, io.ReadCloser, error) {
 		// Also when the file was replaced by an upgrade.
 		program = "/proc/self/exe"
 	}
-	child := exec.Command(program, "shunt", "renew")
+	child := exec.Command(program, "shunt", "renew") //nolint:gosec // this program itself
 	child.SysProcAttr = detached()
 	in, err := child.StdinPipe()
 	if err != nil {

@@ -124,8 +124,11 @@ func loadIntent(ctx context.Context, st Storage, key string) (i intent, err erro
 	case err != nil:
 		return intent{}, err
 	}
-	if json.Unmarshal(raw, &i) != nil || i.Version != recordVersion {
+	if !json.Valid(raw) {
 		return intent{}, nil
+	}
+	if bad := json.Unmarshal(raw, &i) != nil; bad || i.Version != recordVersion {
+		i = intent{}
 	}
 	return i, nil
 }

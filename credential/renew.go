@@ -2,11 +2,11 @@ package credential
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/caddy-shunt/caddy-shunt/internal/failpoint"
@@ -50,11 +50,7 @@ const renewWait = lockWait + DefaultPostTimeout + 8*storageTimeout
 
 // newName makes a name for a refresher.
 func newName() string {
-	var b [6]byte
-	for i := range b {
-		b[i] = byte(rand.Uint32())
-	}
-	return hex.EncodeToString(b[:])
+	return strconv.FormatUint(rand.Uint64(), 36)
 }
 
 // outside has the refresh made by a process of its own. done is false when it must

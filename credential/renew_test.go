@@ -116,7 +116,7 @@ func TestRenewerThatFinds(t *testing.T) {
 			},
 			func(t *testing.T, _ *OAuth, err error) {
 				var retry *RetryError
-				if !errors.As(err, &retry) || retry.Next.Sub(time.Now()) < 9*time.Minute || !strings.Contains(err.Error(), "answered 429") {
+				if !errors.As(err, &retry) || time.Until(retry.Next) < 9*time.Minute || !strings.Contains(err.Error(), "answered 429") {
 					t.Errorf("Get: %v", err)
 				}
 			},
@@ -127,7 +127,7 @@ func TestRenewerThatFinds(t *testing.T) {
 			},
 			func(t *testing.T, _ *OAuth, err error) {
 				var retry *RetryError
-				if !errors.As(err, &retry) || retry.Next.Sub(time.Now()) > intentLook || !errors.Is(err, errIntent) {
+				if !errors.As(err, &retry) || time.Until(retry.Next) > intentLook || !errors.Is(err, errIntent) {
 					t.Errorf("Get: %v", err)
 				}
 			},
@@ -138,7 +138,7 @@ func TestRenewerThatFinds(t *testing.T) {
 			},
 			func(t *testing.T, _ *OAuth, err error) {
 				var retry *RetryError
-				if !errors.As(err, &retry) || retry.Next.Sub(time.Now()) > backoffStorage || !strings.Contains(err.Error(), "down") {
+				if !errors.As(err, &retry) || time.Until(retry.Next) > backoffStorage || !strings.Contains(err.Error(), "down") {
 					t.Errorf("Get: %v", err)
 				}
 			},

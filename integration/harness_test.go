@@ -84,6 +84,7 @@ func startUpstream(t *testing.T, options fakeclaude.Options) *upstream {
 type site struct {
 	t      *testing.T
 	home   string
+	binary string
 	admin  string // host:port
 	url    string
 	env    []string
@@ -117,7 +118,7 @@ func freePort(t *testing.T) string {
 // %UPSTREAM% are filled in.
 func newSite(t *testing.T, up *upstream, caddyfile string, env ...string) *site {
 	t.Helper()
-	s := &site{t: t, home: t.TempDir(), admin: freePort(t), env: env}
+	s := &site{t: t, binary: binary, home: t.TempDir(), admin: freePort(t), env: env}
 	address := freePort(t)
 	s.url = "http://" + address
 	s.config = s.fill(caddyfile, up, address)
@@ -150,7 +151,7 @@ func (s *site) start() {
 		s.t.Fatal(err)
 	}
 	defer log.Close()
-	s.cmd = exec.Command(binary, "run", "--config", s.caddyfile(), "--adapter", "caddyfile")
+	s.cmd = exec.Command(s.binary, "run", "--config", s.caddyfile(), "--adapter", "caddyfile")
 	s.cmd.Env, s.cmd.Dir = s.environment(), s.home
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if err := s.cmd.Start(); err != nil {
@@ -252,7 +253,7 @@ func (s *site) cutByReload(err error) bool {
 func (s *site) command(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, s.binary, args...)
 	cmd.Env, cmd.Dir = s.environment(), s.home
 	out, err := cmd.CombinedOutput()
 	if err != nil {
