@@ -27,7 +27,9 @@ func TestOpenModesAreWarnedAbout(t *testing.T) {
 	warning := func() map[string]any {
 		t.Helper()
 		s := begin(t, "modes", root, block)
-		soon(t, "looked at", func() bool { return s.logged("credentials were sealed") > 0 || s.account("main").source.Status().Version != "" })
+		soon(t, "looked at", func() bool {
+			return s.logged("credentials were sealed") > 0 || s.account("main").source.Status().Version != ""
+		})
 		s.stop()
 		lines := s.logs.FilterMessageSnippet("others than their owner").All()
 		if len(lines) == 0 {

@@ -6,10 +6,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +24,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-shunt/caddy-shunt/credential"
+	"github.com/caddy-shunt/caddy-shunt/internal/fakeclaude"
 )
 
 func init() { caddy.RegisterModule(new(eventSink)) }
@@ -246,4 +250,18 @@ func (s *started) logged(text string) (n int) {
 		}
 	}
 	return n
+}
+
+// serveStarted puts the handler behind a server.
+func serveStarted(t *testing.T, s *started, fake *fakeclaude.Server) *bench {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serveWith(s.h, w, r) }))
+	t.Cleanup(server.Close)
+	return &bench{t: t, fake: fake, h: s.h, url: server.URL, serving: new(atomic.Int64)}
+}
+
+// processCounter is the count of refreshes of account main.
+func processCounter(t *testing.T, pool, result string) float64 {
+	t.Helper()
+	return gather(t)["caddy_shunt_refreshes_total{"+pool+",main,"+result+"}"]
 }
