@@ -62,18 +62,23 @@ func (h *Handler) emit(name string, data map[string]any) {
 }
 
 func (q *emitter) add(e event) {
-	q.mu.Lock()
-	full := len(q.queue) >= mostEvents
-	first := full && !q.dropping
-	q.dropping = full
-	if !full {
-		q.queue = append(q.queue, e)
-	}
-	q.mu.Unlock()
-	if first {
+	if q.push(e) {
 		caddy.Log().Named("shunt").Error("events are dropped: the handlers of earlier ones do not end", zap.String("event", e.name), zap.Int("waiting", mostEvents))
 	}
 	q.kick()
+}
+
+// push queues an event. It reports whether the event is the first of a row that the
+// full queue drops.
+func (q *emitter) push(e event) (firstDropped bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.queue) >= mostEvents {
+		firstDropped, q.dropping = !q.dropping, true
+		return firstDropped
+	}
+	q.queue, q.dropping = append(q.queue, e), false
+	return false
 }
 
 // kick sees to it that somebody tells what is queued, if there is an app to tell.
