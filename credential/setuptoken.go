@@ -136,10 +136,8 @@ func (s *SetupToken) date(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	first, known := all[version]
-	if !known {
-		first = s.cfg.Clock().UTC()
-		all[version] = first
+	if _, known := all[version]; !known {
+		all[version] = s.cfg.Clock().UTC()
 		if err := s.store(ctx, all, version); err != nil {
 			return err
 		}
