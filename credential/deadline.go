@@ -2,9 +2,9 @@ package credential
 
 import "time"
 
-// loginLife is how long a login lasts, whatever is refreshed, when the token
+// LoginLife is how long a login lasts, whatever is refreshed, when the token
 // server does not tell (clients have seen 27 to 30 days).
-const loginLife = 28 * 24 * time.Hour
+const LoginLife = 28 * 24 * time.Hour
 
 // loginEnd is the end of the login: as the token server told it, or else guessed
 // from when the login was imported, which is not before it was made. A record that
@@ -13,5 +13,5 @@ func (r Record) loginEnd() (end time.Time, guessed bool) {
 	if !r.LoginExpires.IsZero() || r.refresh.empty() || r.ImportedAt.IsZero() {
 		return r.LoginExpires, false
 	}
-	return r.ImportedAt.Add(loginLife), true
+	return r.ImportedAt.Add(LoginLife), true
 }
