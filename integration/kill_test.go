@@ -132,7 +132,7 @@ func TestRandomKills(t *testing.T) {
 	}
 	dice := rand.New(rand.NewPCG(seed, 1))
 	t.Logf("%d rounds, seed %d", rounds, seed)
-	up := startUpstream(t, fakeclaude.Options{Speed: 12_000, Accounts: []fakeclaude.Account{{
+	up := startUpstream(t, fakeclaude.Options{Speed: 12_000, LoginLife: 28 * 24 * time.Hour, Accounts: []fakeclaude.Account{{
 		Name: "main", AccessToken: "sk-ant-oat01-first", RefreshToken: "sk-ant-ort01-first", Plan: fakeclaude.Max5,
 	}}})
 	shared := t.TempDir()

@@ -27,6 +27,10 @@ type Options struct {
 	// twelve times as long. Default: five minutes divided by Speed.
 	CacheLife time.Duration
 
+	// LoginLife is how long a login can be refreshed, in time of Clock. Default: 28
+	// days divided by Speed.
+	LoginLife time.Duration
+
 	// CacheMinimum applies the published smallest cacheable prompt of each
 	// model. Off by default: tests then need no long prompts.
 	CacheMinimum bool
@@ -180,6 +184,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.CacheLife == 0 {
 		o.CacheLife = faster(5*time.Minute, o.Speed)
+	}
+	if o.LoginLife == 0 {
+		o.LoginLife = faster(refreshLife, o.Speed)
 	}
 	if o.KeepRequests == 0 {
 		o.KeepRequests = 10_000

@@ -74,13 +74,13 @@ func New(options Options) *Server {
 	}
 	now := s.opts.Clock()
 	for _, a := range s.opts.Accounts {
-		s.accounts = append(s.accounts, newAccount(a, now, s.opts.Speed))
+		s.accounts = append(s.accounts, newAccount(a, now, &s.opts))
 	}
 	s.clear()
 	return s
 }
 
-func newAccount(a Account, now time.Time, speed float64) *account {
+func newAccount(a Account, now time.Time, o *Options) *account {
 	acct := &account{Account: a, access: map[string]time.Time{}, spent: map[string]bool{}}
 	if a.AccessToken != "" {
 		var end time.Time
@@ -88,12 +88,12 @@ func newAccount(a Account, now time.Time, speed float64) *account {
 		case a.ExpiresIn != 0:
 			end = now.Add(a.ExpiresIn)
 		case a.RefreshToken != "":
-			end = now.Add(faster(accessLife, speed))
+			end = now.Add(faster(accessLife, o.Speed))
 		}
 		acct.access[a.AccessToken] = end
 	}
 	acct.refresh = a.RefreshToken
-	acct.loginEnd = now.Add(faster(refreshLife, speed))
+	acct.loginEnd = now.Add(o.LoginLife)
 	return acct
 }
 
