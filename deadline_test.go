@@ -43,7 +43,8 @@ func TestDeadlinesAreToldOnce(t *testing.T) {
 		{"two", 8 * day, "1", end, true}, {"two again", 9 * day, "1", end, false}, {"ended", 10 * day, "1", end, true}, {"ended again", 12 * day, "1", end, false},
 		{"new login, far", 12 * day, "2", end.Add(28 * day), false}, {"new login, near", 32 * day, "2", end.Add(28 * day), true},
 		{"new login, ended at once", 32 * day, "3", end, true},
-		{"told to be later", 32 * day, "3", end.Add(60 * day), false}, {"and near again", 64 * day, "3", end.Add(60 * day), true},
+		{"another that has ended", 32 * day, "4", end, true},
+		{"told to be later", 32 * day, "4", end.Add(60 * day), false}, {"and near again", 64 * day, "4", end.Add(60 * day), true},
 	}
 	for _, s := range steps {
 		status := credential.Status{Login: s.login, LoginExpires: s.end}

@@ -166,6 +166,8 @@ func TestExhaustedEvent(t *testing.T) {
 	b.ask(hello)
 	s.sink.await(t, eventPoolExhausted, "exhausted", 2)
 	s.h.emitExhausted(&anthropic.Error{Status: http.StatusBadRequest}, &pool.Refusal{}, time.Now().Add(time.Hour))
+	s.h.emit("shunt_test", map[string]any{})
+	s.sink.await(t, "shunt_test", "exhausted", 1) // events come in order
 	if n := len(s.sink.of(eventPoolExhausted, "exhausted")); n != 2 {
 		t.Error("a request at fault was told as an exhausted pool")
 	}
