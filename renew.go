@@ -111,7 +111,8 @@ func startRenewer(order []byte) (*exec.Cmd, io.ReadCloser, error) {
 		// Also when the file was replaced by an upgrade.
 		program = "/proc/self/exe"
 	}
-	child := exec.Command(program, "shunt", "renew") //nolint:gosec // this program itself
+	// Nothing of ours ends it.
+	child := exec.CommandContext(context.Background(), program, "shunt", "renew") //nolint:gosec // this program itself
 	child.SysProcAttr = detached()
 	in, err := child.StdinPipe()
 	if err != nil {
