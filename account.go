@@ -135,6 +135,11 @@ type upstreamBase struct {
 	scheme, host, path string
 }
 
+// String is the base as a URL.
+func (u upstreamBase) String() string {
+	return (&url.URL{Scheme: u.scheme, Host: u.host, Path: u.path}).String()
+}
+
 func parseUpstream(raw string) (upstreamBase, error) {
 	u, err := url.Parse(raw)
 	if err != nil {

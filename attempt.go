@@ -169,6 +169,7 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 		return a
 	}
 	a.resp, a.status = resp, resp.StatusCode
+	x.h.sawOrganization(acct, resp.Header)
 	a.body = newUpstreamBody(resp, time.Duration(x.h.StallTimeout), cancel)
 	x.classify(a, refreshable)
 	if a.verdict.Action == anthropic.Next || a.verdict.Action == anthropic.Renew {

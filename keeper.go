@@ -62,6 +62,7 @@ func (k *keeper) attach(h *Handler) {
 		for _, a := range h.accounts {
 			if a.keeper == k {
 				h.live.state.Revive(a.member.Key)
+				h.sawRecord(a)
 			}
 		}
 	})

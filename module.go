@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -344,6 +345,9 @@ type account struct {
 	base   upstreamBase
 	// written is true when the credential stands in the configuration itself.
 	written bool
+	// organization is what upstream last said or the credential's record says; nil
+	// while nobody has said it.
+	organization atomic.Pointer[string]
 }
 
 var (

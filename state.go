@@ -34,6 +34,12 @@ type livePool struct {
 	saved    uint64 // the count of changes that storage has
 	took     time.Duration
 	failing  bool
+
+	// organizations guards what is found out about whose limits accounts draw on: one
+	// at a time tells the pool. mu may be held with it.
+	organizations sync.Mutex
+	// sharing are the pairs of accounts, by name, that were reported.
+	sharing map[[2]string]bool
 }
 
 // saveEvery is the shortest time between two writes of a pool's state.

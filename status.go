@@ -33,6 +33,8 @@ type accountStatus struct {
 	Name          string   `json:"name"`
 	Email         *string  `json:"email"`
 	Kind          string   `json:"kind"`
+	Organization  *string  `json:"organization_id,omitempty"`
+	SharesLimits  []string `json:"shares_limits_with,omitempty"`
 	Plan          *string  `json:"plan"`
 	PlanType      *string  `json:"plan_type"`
 	Owners        []string `json:"owners,omitempty"`
@@ -162,7 +164,7 @@ func (a *account) status(v *pool.AccountView, who person) accountStatus {
 	s := accountStatus{
 		Name: c.Name, Kind: a.kind(), Weight: max(1, c.Weight), Priority: c.Priority, Models: c.Models, MaxConcurrent: c.MaxConcurrent,
 		InFlight: v.InFlight, LastUsedMS: millis(v.LastUsed), Benches: []benchStatus{},
-		OverageStatus: v.OverageStatus, OverageReason: v.OverageReason,
+		SharesLimits: v.Shares, OverageStatus: v.OverageStatus, OverageReason: v.OverageReason,
 		Requests: v.Totals.Requests, Attempts: v.Totals.Attempts, Usage: v.Totals.Usage,
 		TotalTokens: v.Totals.Usage.Total(), WindowExpiresMS: millis(v.LocalEnds),
 		TokensUsed: tokensUsed{Input: v.Local.PromptTokens(), Output: v.Local.OutputTokens, Total: v.Local.Total()},
@@ -170,6 +172,7 @@ func (a *account) status(v *pool.AccountView, who person) accountStatus {
 	own := slices.Contains(c.Owners, who.name)
 	if who.admin || own {
 		s.Owners = c.Owners
+		s.Organization = optional(a.organizationNow(v.Identity))
 	}
 	a.loginStatus(&s, who.admin || own)
 	s.standing(v)

@@ -12,7 +12,10 @@ import (
 type account struct {
 	// First what every choice looks at, of each account.
 
-	benches []bench // at most one for each family
+	// benches are those that no other account has part in, at most one for each
+	// family; those for want of quota are with limits.
+	benches []bench
+	limits  *limits
 	// suspect is set by a trouble whose end is a guess: until an answer shows
 	// that the account serves again, one request at a time tries it.
 	suspect  bool
@@ -24,22 +27,15 @@ type account struct {
 	rating                              rating
 
 	key, name string
-	windows   []*window // one for each name that was ever told
-	// fiveHour and sevenDay are those of windows that limit every model; nil until told.
-	fiveHour, sevenDay *window
-	buckets            map[string]bucket // classic limits of an API key, by name
-	suspectAt          time.Time         // when suspect was set last
-	strikes            int               // troubles without a stated end in a row, with no served request between
-	strikeAt           time.Time         // when the last one was counted
-	lastUsed           time.Time
-	turn               uint64 // the pool's pick that this account last got
-
-	// reserved is what the requests in flight are expected to cost, burn what the
-	// sessions here cost lately: see capacity.go.
-	reserved float64
-	burn     decayed
-
-	overageStatus, overageReason string
+	// identity says whose limits these are, empty when nobody knows; see Identify.
+	identity   string
+	identityAt time.Time // when it was learned
+	suspectAt  time.Time // when suspect was set last
+	strikes    int       // troubles without a stated end in a row, with no served request between
+	strikeAt   time.Time // when the last one was counted
+	lastUsed   time.Time
+	turn       uint64  // the pool's pick that this account last got
+	reserved   float64 // what its requests in flight are expected to cost
 
 	totals Totals
 	local  localWindow
@@ -64,48 +60,17 @@ type bench struct {
 // guessed reports whether nobody stated the bench's end.
 func (b *bench) guessed() bool { return b.Source != "reset" }
 
-func (a *account) learn(l *anthropic.Limits, now time.Time) {
-	a.changed()
-	for _, said := range l.Windows {
-		a.window(said.Name).learn(&said, now)
-	}
-	for _, said := range l.Buckets {
-		if said.Limit < 0 && said.Remaining < 0 {
-			continue
-		}
-		if a.buckets == nil {
-			a.buckets = make(map[string]bucket)
-		}
-		a.buckets[said.Name] = bucket{Limit: said.Limit, Remaining: said.Remaining, Reset: said.Reset, At: now}
-	}
-	if l.OverageStatus != "" {
-		a.overageStatus, a.overageReason = l.OverageStatus, l.OverageReason
-	}
-}
-
-// window finds or makes the window of that name.
-func (a *account) window(name string) *window {
-	for _, w := range a.windows {
-		if w.name == name {
-			return w
-		}
-	}
-	w := &window{name: name}
-	a.windows = append(a.windows, w)
-	switch name {
-	case "5h":
-		a.fiveHour = w
-	case "7d":
-		a.sevenDay = w
-	}
-	return w
-}
-
 // benchOf is the bench that keeps the account from serving the family now, the
 // one that lasts longest; nil when there is none.
-func (a *account) benchOf(family string, now time.Time) (longest *bench) {
-	for i := range a.benches {
-		b := &a.benches[i]
+func (a *account) benchOf(family string, now time.Time) *bench {
+	return longestBench(a.limits.benches, family, longestBench(a.benches, family, nil, now), now)
+}
+
+// longestBench is the one of benches that keeps from serving the family and lasts
+// longer than longest, else longest.
+func longestBench(benches []bench, family string, longest *bench, now time.Time) *bench {
+	for i := range benches {
+		b := &benches[i]
 		if b.Family != wholeAccount && b.Family != family || !now.Before(b.Until) {
 			continue
 		}
@@ -116,30 +81,36 @@ func (a *account) benchOf(family string, now time.Time) (longest *bench) {
 	return longest
 }
 
+// benched reports whether there may be a bench at all.
+func (a *account) benched() bool { return len(a.benches) > 0 || len(a.limits.benches) > 0 }
+
 // heal shortens benches that were set in what is now the future: the clock went
 // back, and a length that was guessed or counted from then must not grow by it.
 func (a *account) heal(now time.Time) {
-	for i := range a.benches {
-		if b := &a.benches[i]; b.guessed() && now.Before(b.Since) {
-			b.Since, b.Until = now, now.Add(b.Until.Sub(b.Since))
+	for _, benches := range [...][]bench{a.benches, a.limits.benches} {
+		for i := range benches {
+			if b := &benches[i]; b.guessed() && now.Before(b.Since) {
+				b.Since, b.Until = now, now.Add(b.Until.Sub(b.Since))
+			}
 		}
 	}
 }
 
 func (a *account) setBench(b bench) {
-	for i := range a.benches {
-		if a.benches[i].Family != b.Family {
-			continue
-		}
-		if old := &a.benches[i]; old.Until.After(b.Until) && old.Source == "reset" {
-			// What upstream stated stands against a later, shorter guess.
-			return
-		}
-		a.benches[i] = b
-		a.doubt(&b)
-		return
+	benches := &a.benches
+	if b.shared() {
+		benches = &a.limits.benches
 	}
-	a.benches = append(a.benches, b)
+	i := slices.IndexFunc(*benches, func(old bench) bool { return old.Family == b.Family })
+	switch {
+	case i < 0:
+		*benches = append(*benches, b)
+	case (*benches)[i].Until.After(b.Until) && !(*benches)[i].guessed():
+		// What upstream stated stands against a later, shorter guess.
+		return
+	default:
+		(*benches)[i] = b
+	}
 	a.doubt(&b)
 }
 
@@ -163,10 +134,12 @@ func (a *account) doubt(b *bench) {
 // clear ends benches that a served request, begun after they were set, has
 // proved wrong, and forgets those that have run out.
 func (a *account) clear(family string, begun, now time.Time) {
-	a.benches = slices.DeleteFunc(a.benches, func(b bench) bool {
+	over := func(b bench) bool {
 		proved := (b.Family == wholeAccount || b.Family == family) && begun.After(b.Since)
 		return proved || !now.Before(b.Until)
-	})
+	}
+	a.benches = slices.DeleteFunc(a.benches, over)
+	a.limits.benches = slices.DeleteFunc(a.limits.benches, over)
 	// A request that was sent before the trouble does not show that it is over. If
 	// the clock went back since, that can no longer be told.
 	if begun.After(a.suspectAt) || a.suspectAt.After(now) {

@@ -29,7 +29,7 @@ func TestGuessedBenchesGrow(t *testing.T) {
 
 func TestTheLongestBenchHolds(t *testing.T) {
 	c := newClock()
-	a := &account{}
+	a := New(c, 1).account("a#1", "a")
 	a.setBench(bench{Family: "opus", Until: c.now.Add(time.Hour)})
 	a.setBench(bench{Until: c.now.Add(time.Minute)})
 	if b := a.benchOf("opus", c.now); b == nil || b.Until.Sub(c.now) != time.Hour {
@@ -48,7 +48,7 @@ func TestTheLongestBenchHolds(t *testing.T) {
 
 func TestLearnMergesFields(t *testing.T) {
 	c := newClock()
-	a := &account{}
+	a := New(c, 1).account("a#1", "a").limits
 	a.learn(&anthropic.Limits{Windows: []anthropic.Window{{Name: "5h", Utilization: 0.4, Status: "allowed", Reset: c.now.Add(time.Hour)}}}, c.now)
 	a.learn(&anthropic.Limits{Windows: []anthropic.Window{{Name: "5h", Utilization: -1, Status: "rejected"}}}, c.now.Add(time.Minute))
 	w := a.fiveHour
@@ -77,8 +77,8 @@ func TestRestoreLeavesBehindWhatHasEnded(t *testing.T) {
 	if err := later.Pool().Restore(data); err != nil {
 		t.Fatal(err)
 	}
-	if a := later.pool.accounts["a#1"]; len(a.benches) != 0 {
-		t.Errorf("a bench that has ended was restored: %+v", a.benches)
+	if a := later.pool.accounts["a#1"]; a.benched() {
+		t.Errorf("a bench that has ended was restored: %+v %+v", a.benches, a.limits.benches)
 	}
 }
 

@@ -73,16 +73,6 @@ func (c *capacity) units() float64 {
 	return c.Cost / c.Growth
 }
 
-// fiveHourCapacity is what the account's five-hour window holds.
-func (a *account) fiveHourCapacity(weight float64) float64 {
-	first := firstCapacity * weight
-	if a.fiveHour == nil {
-		return first
-	}
-	c := &a.fiveHour.Capacity
-	return max((first*firstTrust+c.Cost)/(firstTrust+c.Growth), first*1e-3)
-}
-
 // decayed is a sum that fades with burnMemory.
 type decayed struct {
 	Sum float64   `json:"sum"`

@@ -113,7 +113,7 @@ func TestCapacityIsLearned(t *testing.T) {
 					t.Errorf("seed %d: learned %.4g, want %.4g", seed, got, want)
 				}
 				// The guess that it began with outweighs little of that.
-				if got := g.pool.accounts["a#1"].fiveHourCapacity(1); math.Abs(got-want) > 0.15*want {
+				if got := g.pool.accounts["a#1"].limits.fiveHourCapacity(1); math.Abs(got-want) > 0.15*want {
 					t.Errorf("seed %d: reckons with %.4g, want %.4g", seed, got, want)
 				}
 			}

@@ -154,7 +154,7 @@ func TestTheFirstTellingTeachesNothing(t *testing.T) {
 	lease := pick(t, g, message(""))
 	lease.End(anthropic.Usage{InputTokens: 1000})
 	tell(pick(t, g, message("")), anthropic.Window{Name: "5h", Utilization: 0.6})
-	if w := g.pool.accounts["a#1"].fiveHour; w.Capacity.units() != 0 {
+	if w := g.pool.accounts["a#1"].limits.fiveHour; w.Capacity.units() != 0 {
 		t.Errorf("from one telling a capacity of %v was learned", w.Capacity.units())
 	}
 }

@@ -155,9 +155,9 @@ func (g *Group) Explain(req *Request, stay time.Duration) Decision {
 	defer func() { *p.pcg = drawn }()
 	// Nor must it be the first to see that the clock went back: see heal.
 	for _, a := range g.states {
-		if len(a.benches) > 0 {
-			kept := slices.Clone(a.benches)
-			defer func() { a.benches = kept }()
+		if a.benched() {
+			own, shared, limits := slices.Clone(a.benches), slices.Clone(a.limits.benches), a.limits
+			defer func() { a.benches, limits.benches = own, shared }()
 		}
 	}
 	var trace Trace

@@ -11,6 +11,9 @@ import (
 const (
 	verdictBurst      = "burst"
 	verdictOverloaded = "overloaded"
+	// Want of quota.
+	verdictAccountWindow = "account_window"
+	verdictModelWindow   = "model_window"
 )
 
 // Report tells what an answer, or its absence, meant. limits may be nil.
@@ -21,7 +24,8 @@ func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
 	now := p.now()
 	p.changes++
 	if limits != nil {
-		l.state.learn(limits, now)
+		l.state.limits.changed()
+		l.state.limits.learn(limits, now)
 	}
 	switch {
 	case v.Served():
@@ -116,7 +120,7 @@ func (l *Lease) End(used anthropic.Usage) {
 	p.changes++
 	l.giveBack()
 	l.state.totals.Attempts++
-	l.state.changed()
+	l.state.limits.changed()
 	if !used.IsZero() {
 		l.state.totals.Usage.Add(used)
 		l.state.local.add(used, now)
@@ -131,12 +135,13 @@ func (p *Pool) charge(l *Lease, used anthropic.Usage, now time.Time) {
 	if cost <= 0 || !l.req.paid() {
 		return
 	}
-	for _, w := range l.state.windows {
-		if w == l.state.fiveHour || w == l.state.sevenDay || anthropic.WindowLimits(w.name, l.family) {
+	limits := l.state.limits
+	for _, w := range limits.windows {
+		if w == limits.fiveHour || w == limits.sevenDay || anthropic.WindowLimits(w.name, l.family) {
 			w.Capacity.Spent += cost
 		}
 	}
-	l.state.burn.add(cost, now)
+	limits.burn.add(cost, now)
 	p.costs.learn(l.family, cost)
 	p.shares.charge(l.req.User, cost, now)
 	if key, ok := keyOf(l.req, l.family); ok {
@@ -150,11 +155,12 @@ func (p *Pool) charge(l *Lease, used anthropic.Usage, now time.Time) {
 func (l *Lease) giveBack() {
 	l.ended = true
 	l.state.inFlight--
-	l.state.changed()
+	l.state.limits.changed()
 	l.state.reserved = max(0, l.state.reserved-l.reserved)
 	if l.state.inFlight == 0 {
 		l.state.reserved = 0 // what rounding left
 	}
+	l.state.limits.resum()
 	if l.brake != nil {
 		l.brake.trying--
 	}

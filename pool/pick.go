@@ -238,26 +238,27 @@ const followUps = 3
 // number are those of this request.
 func (a *account) candidate(c *Candidate, m *Member, family string, stamp uint64, now time.Time) {
 	c.Name, c.Weight = m.Name, m.weight()
-	c.FiveHour, c.SevenDay, c.Family = a.fiveHour.standing(now), a.sevenDay.standing(now), Window{}
-	if a.totals.Usage.IsZero() && len(a.windows) == 0 {
+	limits := a.limits
+	c.FiveHour, c.SevenDay, c.Family = limits.fiveHour.standing(now), limits.sevenDay.standing(now), Window{}
+	if limits.untouched() {
 		// It may have windows: nothing was asked of it yet.
 		c.FiveHour.Idle, c.SevenDay.Idle = true, true
 	}
 	c.InFlight, c.Turn = a.inFlight, a.turn
 	c.WarmPrefix, c.Home, c.Parent = a.prefixStamp == stamp, a.homeStamp == stamp, a.parentStamp == stamp
 	c.Burn, c.Bucket = 0, 0
-	if ahead := followUps*a.reserved + a.burn.at(now); ahead > 0 {
-		c.Burn = ahead / a.fiveHourCapacity(c.Weight)
+	if ahead := followUps*limits.reserved + limits.burn.at(now); ahead > 0 {
+		c.Burn = ahead / limits.fiveHourCapacity(c.Weight)
 	}
-	for _, w := range a.windows {
-		if w == a.fiveHour || w == a.sevenDay || !anthropic.WindowLimits(w.name, family) {
+	for _, w := range limits.windows {
+		if w == limits.fiveHour || w == limits.sevenDay || !anthropic.WindowLimits(w.name, family) {
 			continue
 		}
 		if s := w.standing(now); c.Family == (Window{}) || s.Head(0) < c.Family.Head(0) {
 			c.Family = s
 		}
 	}
-	for _, b := range a.buckets {
+	for _, b := range limits.buckets {
 		c.Bucket = max(c.Bucket, b.used(now))
 	}
 }
@@ -269,7 +270,7 @@ func (g *Group) lend(i int, reason string, req *Request, family string, now time
 	p.turns++
 	state.turn = p.turns
 	state.inFlight++
-	state.changed()
+	state.limits.changed()
 	state.lastUsed = now
 	p.lastUsed = m.Name
 	lease := req.Trace.lease()
@@ -279,6 +280,7 @@ func (g *Group) lend(i int, reason string, req *Request, family string, now time
 	}
 	lease.reserved = p.costs.expect(family)
 	state.reserved += lease.reserved
+	state.limits.reserved += lease.reserved
 	if key, ok := keyOf(req, family); ok && reason == ReasonPolicy {
 		// Requests of the same session that come before the answer go along.
 		s := p.sessions.put(key)
@@ -307,7 +309,7 @@ func (g *Group) closedBy(i int, req *Request, family, only string, now time.Time
 	case len(req.Tried) > 0 && slices.Contains(req.Tried, m.Key):
 		return ClosedTried
 	}
-	if len(a.benches) > 0 {
+	if a.benched() {
 		a.heal(now)
 		if b := a.benchOf(family, now); b != nil && (req.paid() || a.needsLogin(family, now)) {
 			return ClosedBench

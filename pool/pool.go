@@ -80,6 +80,7 @@ type Pool struct {
 	pcg      *rand.PCG  // the source of rnd
 	rnd      *rand.Rand
 	accounts map[string]*account // by Member.Key
+	limits   map[string]*limits  // of the accounts whose identity is known, by identity
 	sessions lru[sessionKey, place]
 	prefixes prefixes
 	bound    lru[string, holding] // files, batches and containers by id
@@ -112,6 +113,7 @@ func New(clock Clock, seed uint64) *Pool {
 		pcg:      pcg,
 		rnd:      rand.New(pcg),
 		accounts: make(map[string]*account),
+		limits:   make(map[string]*limits),
 		sessions: newLRU[sessionKey, place](maxSessions),
 		prefixes: newPrefixes(),
 		bound:    newLRU[string, holding](maxBound),
@@ -169,6 +171,7 @@ func (p *Pool) account(key, name string) *account {
 	a, ok := p.accounts[key]
 	if !ok {
 		a = &account{key: key, name: name}
+		a.join(&limits{})
 		p.accounts[key] = a
 	}
 	return a

@@ -76,7 +76,9 @@ func (c *steppedClock) advance(d time.Duration) {
 // from the code, and small enough to be read at once.
 type known struct {
 	benches  map[string]knownBench // by family
-	doubted  bool                  // had a trouble, and has not served a request that was sent since
+	quota    map[string]knownBench // those for want of quota; one map for all who share
+	identity string
+	doubted  bool // had a trouble, and has not served a request that was sent since
 	doubtAt  time.Time
 	strikes  int
 	struckAt time.Time
@@ -86,6 +88,7 @@ type known struct {
 type knownBench struct {
 	since, until  time.Time
 	stated, login bool
+	quota         bool // for want of quota: whoever shares the limits is out with it
 }
 
 type knownPlace struct {
@@ -160,7 +163,7 @@ func newLife(t *testing.T, seed uint64) *life {
 			m.Models = []string{"claude-haiku-*", "claude-sonnet-*"}
 		}
 		all = append(all, m)
-		w.accounts[m.Key] = &known{benches: map[string]knownBench{}}
+		w.accounts[m.Key] = &known{benches: map[string]knownBench{}, quota: map[string]knownBench{}}
 	}
 	w.configs = [][]*Member{all}
 	if len(all) > 2 {
@@ -208,9 +211,11 @@ func (w *life) closed(m *Member, req *Request, only string) string {
 	case slices.Contains(req.Tried, m.Key):
 		return "the request has been there"
 	}
-	for family, b := range a.benches {
-		if (family == wholeAccount || family == anthropic.Family(req.Model)) && now.Before(b.until) && (paid || b.login) {
-			return fmt.Sprintf("it is benched until %v", b.until.Format("15:04:05.000"))
+	for _, benches := range []map[string]knownBench{a.benches, a.quota} {
+		for family, b := range benches {
+			if (family == wholeAccount || family == anthropic.Family(req.Model)) && now.Before(b.until) && (paid || b.login) {
+				return fmt.Sprintf("it is benched until %v", b.until.Format("15:04:05.000"))
+			}
 		}
 	}
 	switch {
@@ -451,10 +456,14 @@ func (w *life) limits() *anthropic.Limits {
 // bench takes note of a trouble: what upstream stated stands against a sooner end,
 // otherwise the last word holds.
 func (w *life) bench(a *known, family string, b knownBench) {
-	if old, ok := a.benches[family]; ok && old.stated && old.until.After(b.until) {
+	benches := a.benches
+	if b.quota {
+		benches = a.quota
+	}
+	if old, ok := benches[family]; ok && old.stated && old.until.After(b.until) {
 		return
 	}
-	a.benches[family] = b
+	benches[family] = b
 	if !b.stated {
 		a.doubted, a.doubtAt = true, b.since
 	}
@@ -479,20 +488,24 @@ func (a *known) doublings(begun, now time.Time) int {
 
 func (w *life) report(l *loan, v *anthropic.Verdict, limits *anthropic.Limits) {
 	now, a, family, paid := w.clock.now, w.accounts[l.lease.Member.Key], l.family(), l.req.paid()
-	b := knownBench{since: now, until: v.Until, stated: v.Source == "reset", login: v.Login}
+	b := knownBench{since: now, until: v.Until, stated: v.Source == "reset", login: v.Login, quota: v.Window != ""}
 	l.failed = !v.Served()
 	switch {
 	case v.Served():
 		stands := false
-		for of, b := range a.benches {
-			stands = stands || (of == wholeAccount || of == family) && now.Before(b.until)
+		for _, benches := range []map[string]knownBench{a.benches, a.quota} {
+			for of, b := range benches {
+				stands = stands || (of == wholeAccount || of == family) && now.Before(b.until)
+			}
 		}
 		if !paid && stands {
 			break // a free answer says nothing about what is charged
 		}
-		for of, b := range a.benches {
-			if !now.Before(b.until) || (of == wholeAccount || of == family) && l.begun.After(b.since) {
-				delete(a.benches, of)
+		for _, benches := range []map[string]knownBench{a.benches, a.quota} {
+			for of, b := range benches {
+				if !now.Before(b.until) || (of == wholeAccount || of == family) && l.begun.After(b.since) {
+					delete(benches, of)
+				}
 			}
 		}
 		if l.begun.After(a.doubtAt) || a.doubtAt.After(now) {
@@ -600,15 +613,19 @@ func (w *life) step() {
 	case n < 97 && w.jumps:
 		w.clock.now = w.clock.now.Add(-time.Duration(w.rnd.Int64N(int64(2 * time.Hour))))
 		for _, a := range w.accounts {
-			for family, b := range a.benches {
-				if !b.stated && w.clock.now.Before(b.since) {
-					// What was guessed lasts no longer for it.
-					b.since, b.until = w.clock.now, w.clock.now.Add(b.until.Sub(b.since))
-					a.benches[family] = b
+			for _, benches := range []map[string]knownBench{a.benches, a.quota} {
+				for family, b := range benches {
+					if !b.stated && w.clock.now.Before(b.since) {
+						// What was guessed lasts no longer for it.
+						b.since, b.until = w.clock.now, w.clock.now.Add(b.until.Sub(b.since))
+						benches[family] = b
+					}
 				}
 			}
 		}
-	case n < 98 && w.rnd.IntN(10) == 0:
+	case n < 98 && w.rnd.IntN(5) == 0:
+		w.identify(fmt.Sprintf("m%d#1", w.rnd.IntN(len(w.accounts))), []string{"", "org1", "org1", "org2"}[w.rnd.IntN(4)])
+	case n == 98 && w.rnd.IntN(10) == 0:
 		w.restart()
 	}
 	if w.asks != nil && w.asks.IntN(3) == 0 {
@@ -618,6 +635,34 @@ func (w *life) step() {
 		w.rnd = saved
 	}
 	w.check()
+}
+
+// identify tells the pool whose limits an account draws on: they become one, or
+// the account leaves with nothing known of its new ones.
+func (w *life) identify(key, identity string) {
+	a := w.accounts[key]
+	w.note("%s draws on %q", key, identity)
+	if a.identity != identity {
+		before := a.quota
+		if a.identity != "" {
+			a.quota = map[string]knownBench{}
+		}
+		for _, other := range w.accounts {
+			if identity != "" && other.identity == identity {
+				if a.identity == "" {
+					for family, b := range before {
+						if old, ok := other.quota[family]; !ok || b.since.After(old.since) {
+							other.quota[family] = b
+						}
+					}
+				}
+				a.quota = other.quota
+				break
+			}
+		}
+		a.identity = identity
+	}
+	w.pool.Identify(key, identity)
 }
 
 // check compares what the pool counts with what is lent.
@@ -637,6 +682,20 @@ func (w *life) check() {
 		}
 		if want := reserved[a]; a.inFlight == 0 && a.reserved != 0 || math.Abs(a.reserved-want) > 1e-6*max(1, want) {
 			w.errorf("%s has %v reserved, its leases %v", a.name, a.reserved, want)
+		}
+	}
+	for _, a := range w.pool.accounts {
+		sum := 0.0
+		for _, other := range a.limits.sharers {
+			sum += other.reserved
+		}
+		if math.Abs(a.limits.reserved-sum) > 1e-6*max(1, sum) || !slices.Contains(a.limits.sharers, a) || a.identity != w.accounts[a.key].identity {
+			w.errorf("%s (%s) shares %v reserved with %d, who have %v", a.name, a.identity, a.limits.reserved, len(a.limits.sharers), sum)
+		}
+		for _, other := range w.pool.accounts {
+			if same := other == a || a.identity != "" && a.identity == other.identity; same != (a.limits == other.limits) {
+				w.errorf("%s (%s) and %s (%s): do they share? %v", a.name, a.identity, other.name, other.identity, !same)
+			}
 		}
 	}
 	for family, b := range w.pool.brakes {
@@ -692,7 +751,9 @@ func (w *life) restart() {
 	// What has run out is not kept; the time of day may yet go back to before.
 	over := func(until time.Time) bool { return !w.clock.now.Before(until) }
 	for _, a := range w.accounts {
-		maps.DeleteFunc(a.benches, func(_ string, b knownBench) bool { return over(b.until) })
+		for _, benches := range []map[string]knownBench{a.benches, a.quota} {
+			maps.DeleteFunc(benches, func(_ string, b knownBench) bool { return over(b.until) })
+		}
 	}
 	maps.DeleteFunc(w.places, func(_ sessionKey, p knownPlace) bool { return over(p.until) })
 	maps.DeleteFunc(w.held, func(_ string, p knownPlace) bool { return over(p.until) })
@@ -719,6 +780,7 @@ func (w *life) facts(data []byte) string {
 	slices.SortFunc(s.Accounts, func(a, b accountSnapshot) int { return strings.Compare(a.Key, b.Key) })
 	for i := range s.Accounts {
 		s.Accounts[i].Benches = slices.DeleteFunc(s.Accounts[i].Benches, func(b bench) bool { return !w.clock.now.Before(b.Until) })
+		slices.SortFunc(s.Accounts[i].Benches, func(a, b bench) int { return strings.Compare(a.Family+" "+a.Verdict, b.Family+" "+b.Verdict) })
 		if len(s.Accounts[i].Benches) == 0 {
 			s.Accounts[i].Benches = nil
 		}

@@ -17,9 +17,6 @@ type rating struct {
 	candidate Candidate
 }
 
-// changed makes the account be rated anew.
-func (a *account) changed() { a.rating.second = 0 }
-
 // rate gives the account's score with what it was made of. The candidate is good
 // until the next call.
 func (g *Group) rate(i int, policy Policy, req *Request, family string, now time.Time, second int64) (*Candidate, float64) {

@@ -3,6 +3,7 @@ package pool
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -47,6 +48,8 @@ type snapshot struct {
 type accountSnapshot struct {
 	Key           string             `json:"key"`
 	Name          string             `json:"name"`
+	Identity      string             `json:"identity,omitempty"`
+	IdentityAt    time.Time          `json:"identity_at,omitzero"`
 	Windows       map[string]*window `json:"windows,omitempty"`
 	Buckets       map[string]bucket  `json:"buckets,omitempty"`
 	Benches       []bench            `json:"benches,omitempty"`
@@ -58,6 +61,7 @@ type accountSnapshot struct {
 	LastUsed      time.Time          `json:"last_used,omitzero"`
 	OverageStatus string             `json:"overage_status,omitempty"`
 	OverageReason string             `json:"overage_reason,omitempty"`
+	OverageAt     time.Time          `json:"overage_at,omitzero"`
 	Totals        Totals             `json:"totals"`
 	Local         localWindow        `json:"local"`
 }
@@ -83,7 +87,7 @@ func (p *Pool) Snapshot() (data []byte, changes uint64, err error) {
 		s.People[user] = &copied
 	}
 	for _, a := range p.accounts {
-		if a.lastUsed.IsZero() || now.Sub(a.lastUsed) > forgetAfter {
+		if now.Sub(latest(a.lastUsed, a.identityAt)) > forgetAfter {
 			continue
 		}
 		s.Accounts = append(s.Accounts, a.snapshot())
@@ -100,18 +104,10 @@ func (p *Pool) Snapshot() (data []byte, changes uint64, err error) {
 
 func (a *account) snapshot() accountSnapshot {
 	s := accountSnapshot{
-		Key: a.key, Name: a.name, Suspect: a.suspect, SuspectAt: a.suspectAt, Strikes: a.strikes, LastUsed: a.lastUsed,
-		OverageStatus: a.overageStatus, OverageReason: a.overageReason, Totals: a.totals, Local: a.local,
-		Windows: make(map[string]*window, len(a.windows)),
-		Buckets: make(map[string]bucket, len(a.buckets)),
-		Benches: slices.Clone(a.benches), Limit: a.limit, Burn: a.burn,
-	}
-	for _, w := range a.windows {
-		copied := *w
-		s.Windows[w.name] = &copied
-	}
-	for name, b := range a.buckets {
-		s.Buckets[name] = b
+		Key: a.key, Name: a.name, Identity: a.identity, IdentityAt: a.identityAt, Suspect: a.suspect, SuspectAt: a.suspectAt, Strikes: a.strikes, LastUsed: a.lastUsed,
+		OverageStatus: a.limits.overage.Status, OverageReason: a.limits.overage.Reason, OverageAt: a.limits.overage.At, Totals: a.totals, Local: a.local,
+		Windows: a.limits.snapshotWindows(), Buckets: maps.Clone(a.limits.buckets),
+		Benches: slices.Concat(a.benches, a.limits.benches), Limit: a.limit, Burn: a.limits.burn,
 	}
 	return s
 }
@@ -145,8 +141,8 @@ func (p *Pool) Restore(data []byte) error {
 		p.lastUsed = s.LastUsed
 	}
 	for i := range s.Accounts {
-		if saved := &s.Accounts[i]; saved.Key != "" && len(p.accounts) < maxAccounts && now.Sub(saved.LastUsed) <= forgetAfter {
-			p.account(saved.Key, saved.Name).restore(saved, now)
+		if saved := &s.Accounts[i]; saved.Key != "" && len(p.accounts) < maxAccounts && now.Sub(latest(saved.LastUsed, saved.IdentityAt)) <= forgetAfter {
+			p.restoreAccount(saved, now)
 		}
 	}
 	p.restoreSessions(s.Sessions, now)
@@ -184,27 +180,24 @@ func (p *Pool) restoreRecent(saved []Record) {
 	}
 }
 
-// restore takes over what the account does not know better by now. Benches that
-// have run out are left behind.
-func (a *account) restore(s *accountSnapshot, now time.Time) {
-	fresh := a.lastUsed.IsZero()
-	a.changed()
-	for name, w := range s.Windows {
-		if w == nil || len(a.windows) >= maxRestored {
-			continue
-		}
-		a.window(name).merge(w)
+// restoreAccount takes over what the account does not know better by now. Benches
+// that have run out are left behind.
+func (p *Pool) restoreAccount(s *accountSnapshot, now time.Time) {
+	a := p.account(s.Key, s.Name)
+	if s.IdentityAt.After(a.identityAt) {
+		p.identify(a, s.Identity, s.IdentityAt)
 	}
-	for name, b := range s.Buckets {
-		if _, known := a.buckets[name]; !known && len(a.buckets) < maxRestored {
-			if a.buckets == nil {
-				a.buckets = make(map[string]bucket)
-			}
-			a.buckets[name] = b
-		}
+	fresh := a.turn == 0
+	l := a.limits
+	l.changed()
+	if l.identity == s.Identity || s.Identity == "" {
+		l.restore(s, !slices.ContainsFunc(l.sharers, func(o *account) bool { return o.turn != 0 }))
 	}
 	for _, b := range s.Benches {
-		if fresh && now.Before(b.Until) && len(a.benches) < maxRestored {
+		if b.shared() && l.identity != s.Identity && s.Identity != "" {
+			continue // of limits that it draws on no more
+		}
+		if fresh && now.Before(b.Until) && len(a.benches)+len(l.benches) < 2*maxRestored {
 			suspect, at := a.suspect, a.suspectAt
 			a.setBench(b)
 			a.suspect, a.suspectAt = suspect, at
@@ -216,10 +209,25 @@ func (a *account) restore(s *accountSnapshot, now time.Time) {
 		if sane(s.Limit.Most, mostInFlight) {
 			a.limit = s.Limit
 		}
-		if sane(s.Burn.Sum, mostRestored) {
-			a.burn = s.Burn
-		}
-		a.overageStatus, a.overageReason = s.OverageStatus, s.OverageReason
 	}
 	a.totals.add(&s.Totals)
+}
+
+// restore takes over what is not known better by now of the limits that an account
+// has drawn on. fresh tells that nothing was asked of them since.
+func (l *limits) restore(s *accountSnapshot, fresh bool) {
+	for name, w := range s.Windows {
+		if w != nil && len(l.windows) < maxRestored {
+			l.window(name).merge(w)
+		}
+	}
+	for name, b := range s.Buckets {
+		l.mergeBucket(name, b)
+	}
+	if s.OverageAt.After(l.overage.At) || l.overage == (overage{}) {
+		l.overage = overage{s.OverageStatus, s.OverageReason, s.OverageAt}
+	}
+	if fresh && sane(s.Burn.Sum, mostRestored) {
+		l.burn = s.Burn
+	}
 }

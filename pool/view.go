@@ -1,6 +1,8 @@
 package pool
 
 import (
+	"cmp"
+	"slices"
 	"sort"
 	"time"
 
@@ -23,10 +25,15 @@ type View struct {
 
 // AccountView is one account at one moment.
 type AccountView struct {
-	Member   *Member
+	Member *Member
+	// Identity says whose limits it draws on, as told by Identify; empty when nobody
+	// knows. Shares are the names of the other accounts of the group that draw on the
+	// same: together they have no more than one of them.
+	Identity string
+	Shares   []string
 	Windows  []WindowView // by name
 	Buckets  []BucketView // by name
-	Benches  []BenchView  // those that last, the whole account's first
+	Benches  []BenchView  // those that last, the whole account's first, the longest of a family first
 	Trying   bool         // had a trouble, and the next request finds out whether it is over
 	InFlight int
 	LastUsed time.Time
@@ -100,26 +107,32 @@ func (g *Group) View() View {
 		v.People[user] = *t
 	}
 	for i, m := range g.members {
-		v.Accounts = append(v.Accounts, g.states[i].view(m, now))
+		account := g.states[i].view(m, now)
+		for j, other := range g.members {
+			if j != i && g.states[j].limits == g.states[i].limits {
+				account.Shares = append(account.Shares, other.Name)
+			}
+		}
+		v.Accounts = append(v.Accounts, account)
 	}
 	return v
 }
 
 func (a *account) view(m *Member, now time.Time) AccountView {
 	v := AccountView{
-		Member: m, Trying: a.suspect, InFlight: a.inFlight, LastUsed: a.lastUsed, Totals: a.totals,
-		OverageStatus: a.overageStatus, OverageReason: a.overageReason,
+		Member: m, Identity: a.identity, Trying: a.suspect, InFlight: a.inFlight, LastUsed: a.lastUsed, Totals: a.totals,
+		OverageStatus: a.limits.overage.Status, OverageReason: a.limits.overage.Reason,
 	}
 	if local := a.local.at(now); !local.Start.IsZero() {
 		v.Local, v.LocalEnds = local.Usage, local.Start.Add(localWindowLife)
 	}
-	for _, w := range a.windows {
+	for _, w := range a.limits.windows {
 		v.Windows = append(v.Windows, WindowView{
 			Name: w.name, Known: !w.UtilizationAt.IsZero(), Utilization: w.used(now), Status: w.Status, Reset: w.Reset, Updated: latest(w.UtilizationAt, w.StatusAt, w.ResetAt),
 		})
 	}
 	sort.Slice(v.Windows, func(i, j int) bool { return v.Windows[i].Name < v.Windows[j].Name })
-	for name, b := range a.buckets {
+	for name, b := range a.limits.buckets {
 		v.Buckets = append(v.Buckets, BucketView{Name: name, Limit: b.Limit, Remaining: b.Remaining, Reset: b.Reset, Updated: b.At})
 	}
 	sort.Slice(v.Buckets, func(i, j int) bool { return v.Buckets[i].Name < v.Buckets[j].Name })
@@ -130,14 +143,16 @@ func (a *account) view(m *Member, now time.Time) AccountView {
 // lasting are the benches that last, the whole account's first.
 func (a *account) lasting(now time.Time) []BenchView {
 	var benches []BenchView
-	for _, b := range a.benches {
+	for _, b := range slices.Concat(a.benches, a.limits.benches) {
 		if now.Before(b.Until) {
 			benches = append(benches, BenchView{
 				Family: b.Family, Until: b.Until, Since: b.Since, Verdict: b.Verdict, Reason: b.Reason, Source: b.Source, Window: b.Window, Login: b.Login,
 			})
 		}
 	}
-	sort.Slice(benches, func(i, j int) bool { return benches[i].Family < benches[j].Family })
+	slices.SortStableFunc(benches, func(x, y BenchView) int {
+		return cmp.Or(cmp.Compare(x.Family, y.Family), y.Until.Compare(x.Until))
+	})
 	return benches
 }
 

@@ -19,6 +19,7 @@ type window struct {
 	Reset         time.Time `json:"reset,omitzero"`
 	ResetAt       time.Time `json:"reset_at,omitzero"`
 	Capacity      capacity  `json:"capacity,omitzero"`
+	CapacityAt    time.Time `json:"capacity_at,omitzero"`
 }
 
 func (w *window) learn(said *anthropic.Window, now time.Time) {
@@ -27,6 +28,7 @@ func (w *window) learn(said *anthropic.Window, now time.Time) {
 	}
 	if said.Utilization >= 0 {
 		w.Capacity.told(said.Utilization, w.Reset)
+		w.CapacityAt = now
 		w.Utilization, w.UtilizationAt = said.Utilization, now
 	}
 	if said.Status != "" {
@@ -77,8 +79,8 @@ func (w *window) merge(o *window) {
 	if o.ResetAt.After(w.ResetAt) {
 		w.Reset, w.ResetAt = o.Reset, o.ResetAt
 	}
-	if w.Capacity == (capacity{}) && o.Capacity.sane() {
-		w.Capacity = o.Capacity
+	if (o.CapacityAt.After(w.CapacityAt) || w.Capacity == (capacity{})) && o.Capacity.sane() {
+		w.Capacity, w.CapacityAt = o.Capacity, o.CapacityAt
 	}
 }
 
