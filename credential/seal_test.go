@@ -57,7 +57,7 @@ func TestParseKey(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"empty": " ", "words": "correct horse battery staple!!", "short": base64.StdEncoding.EncodeToString(raw[:31]),
-		"long": base64.StdEncoding.EncodeToString(append(raw, 1)), "short hex": hex.EncodeToString(raw[:24]), "bad hex": strings.Repeat("zz%%", 16),
+		"long": base64.StdEncoding.EncodeToString(append(bytes.Clone(raw), 1)), "short hex": hex.EncodeToString(raw[:24]), "bad hex": strings.Repeat("zz%%", 16),
 	} {
 		k, err := ParseKey(text)
 		if err == nil || k.ID() != "" {
@@ -355,12 +355,12 @@ func TestSealedConcurrently(t *testing.T) {
 		group.Go(func() {
 			sealed := Sealed(st, fresh, old)
 			for range 20 {
-				switch {
-				case i%4 == 0:
+				switch i % 4 {
+				case 0:
 					if _, err := Reseal(ctx, sealed, testKey); err != nil {
 						t.Error(err)
 					}
-				case i%4 == 1:
+				case 1:
 					if err := Sealed(st, old, fresh).Store(ctx, testKey, plain); err != nil {
 						t.Error(err)
 					}
