@@ -18,7 +18,7 @@ import (
 // The names of the events. Their data never holds a secret; times in it are
 // RFC 3339 texts, empty when unknown.
 const (
-	eventTokenRefreshed   = "shunt_token_refreshed" //nolint:gosec // the name of an event
+	eventTokenRefreshed   = "shunt_token_refreshed" //nolint:gosec // a name, no token
 	eventLoginAdopted     = "shunt_login_adopted"
 	eventRefreshFailed    = "shunt_refresh_failed"
 	eventLoginRequired    = "shunt_login_required"

@@ -238,6 +238,9 @@ func (oddPolicy) Score(_ time.Time, _ *pool.Request, c *pool.Candidate) float64 
 
 func TestExplainOddScores(t *testing.T) {
 	b := newFour(t, "")
+	if err := b.h.app.Stop(); err != nil { // it looks at the group now and then
+		t.Fatal(err)
+	}
 	b.h.policy = oddPolicy{}
 	b.h.group = b.h.live.state.Group(b.h.group.Members(), b.h.policy)
 	answer, r := b.explainAs(annKey, "model=claude-sonnet-5")

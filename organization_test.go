@@ -94,7 +94,7 @@ func TestAccountsOfOneOrganizationAreFound(t *testing.T) {
 		accounts[i].Org = org
 	}
 	b := newBench(t, fakeclaude.Options{Accounts: accounts},
-		"remote_key ann "+annKey+" {\nadmin\n}\nremote_key bob "+bobKey+"\nupstream %UPSTREAM%\nhold 0s"+fourBlocks)
+		"remote_key ann "+annKey+" {\nadmin\n}\nremote_key bob "+bobKey+"\nupstream %UPSTREAM%\nhold off"+fourBlocks)
 	core, logs := observer.New(zap.WarnLevel)
 	b.h.logger = zap.New(core)
 	everybody := func() {

@@ -57,7 +57,7 @@ func TestParseKey(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"empty": " ", "words": "correct horse battery staple!!", "short": base64.StdEncoding.EncodeToString(raw[:31]),
-		"long": base64.StdEncoding.EncodeToString(make([]byte, 33)), "short hex": hex.EncodeToString(raw[:24]), "bad hex": strings.Repeat("zz%%", 16),
+		"long": base64.StdEncoding.EncodeToString(append(bytes.Clone(raw), 1)), "short hex": hex.EncodeToString(raw[:24]), "bad hex": strings.Repeat("zz%%", 16),
 	} {
 		k, err := ParseKey(text)
 		if err == nil || k.ID() != "" {
