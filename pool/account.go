@@ -39,6 +39,10 @@ type account struct {
 
 	totals Totals
 	local  localWindow
+	cost   map[string]float64   // what was spent here, by model family
+	ended  map[string]time.Time // when a bench was found to be over before its time, by family
+	// heardAt is the latest time that a peer told of.
+	heardAt time.Time
 }
 
 // wholeAccount is the family of a bench that is not limited to a model family.
@@ -55,6 +59,8 @@ type bench struct {
 	Source  string    `json:"source"`
 	Login   bool      `json:"login,omitempty"`
 	Window  string    `json:"window,omitempty"`
+	// Local is set on what may be trouble of this instance's alone, such as its network.
+	Local bool `json:"local,omitempty"`
 }
 
 // guessed reports whether nobody stated the bench's end.
@@ -133,18 +139,28 @@ func (a *account) doubt(b *bench) {
 
 // clear ends benches that a served request, begun after they were set, has
 // proved wrong, and forgets those that have run out.
-func (a *account) clear(family string, begun, now time.Time) {
-	over := func(b bench) bool {
-		proved := (b.Family == wholeAccount || b.Family == family) && begun.After(b.Since)
-		return proved || !now.Before(b.Until)
+func (a *account) clear(family string, begun, now time.Time) (ended bool) {
+	over := func(ends *map[string]time.Time) func(bench) bool {
+		return func(b bench) bool {
+			if !now.Before(b.Until) {
+				return true
+			}
+			proved := (b.Family == wholeAccount || b.Family == family) && begun.After(b.Since)
+			if proved {
+				*ends = keepEnded(*ends, b.Family, now)
+				ended = true
+			}
+			return proved
+		}
 	}
-	a.benches = slices.DeleteFunc(a.benches, over)
-	a.limits.benches = slices.DeleteFunc(a.limits.benches, over)
+	a.benches = slices.DeleteFunc(a.benches, over(&a.ended))
+	a.limits.benches = slices.DeleteFunc(a.limits.benches, over(&a.limits.ended))
 	// A request that was sent before the trouble does not show that it is over. If
 	// the clock went back since, that can no longer be told.
 	if begun.After(a.suspectAt) || a.suspectAt.After(now) {
 		a.suspect, a.strikes = false, 0
 	}
+	return ended
 }
 
 // localWindow counts an account's tokens by our own clock, for accounts that

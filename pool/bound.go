@@ -86,6 +86,7 @@ func (l *Lease) Hold(id string, life time.Duration) {
 	defer p.mu.Unlock()
 	now := p.now()
 	p.changes++
+	p.hurry()
 	*p.bound.put(id) = holding{l.Member.Key, now.Add(life)}
 	if l.req.Endpoint.Holds() {
 		// All that a person makes goes to the same account, so that one request can

@@ -23,8 +23,12 @@ type limits struct {
 	// burn what the sessions there cost lately: see capacity.go.
 	reserved float64
 	burn     decayed
+	// elsewhere and reservedElsewhere are the same of other instances.
+	elsewhere         decayed
+	reservedElsewhere float64
 
 	overage overage
+	ended   map[string]time.Time // as account.ended, of these benches
 }
 
 // overage is what upstream says of paid extra usage.
@@ -88,6 +92,11 @@ func (l *limits) untouched() bool {
 	return len(l.windows) == 0 && !slices.ContainsFunc(l.sharers, func(a *account) bool { return !a.totals.Usage.IsZero() })
 }
 
+// limits reports whether the window limits requests to the family.
+func (w *window) limits(l *limits, family string) bool {
+	return w == l.fiveHour || w == l.sevenDay || anthropic.WindowLimits(w.name, family)
+}
+
 // fiveHourCapacity is what the five-hour window holds.
 func (l *limits) fiveHourCapacity(weight float64) float64 {
 	first := firstCapacity * weight
@@ -119,6 +128,12 @@ func (l *limits) absorb(o *limits, now time.Time) {
 	}
 	for _, b := range o.benches {
 		l.benches = mergeBench(l.benches, b)
+	}
+	for family, at := range o.ended {
+		l.ended = keepEnded(l.ended, family, at)
+	}
+	for family, at := range l.ended {
+		l.benches = endBenches(l.benches, family, at)
 	}
 	if l.burn.Sum > 0 || o.burn.Sum > 0 {
 		l.burn.add(o.burn.at(now), now)
@@ -181,6 +196,7 @@ func (p *Pool) Identify(key, identity string) {
 	now := p.now()
 	p.identify(a, identity, now)
 	p.changes++
+	p.hurry()
 	p.dispatch(now)
 }
 

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"slices"
 	"time"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
@@ -14,6 +15,8 @@ const (
 	// Want of quota.
 	verdictAccountWindow = "account_window"
 	verdictModelWindow   = "model_window"
+	// There is a login, but no token just now.
+	verdictCredential = "credential"
 )
 
 // Report tells what an answer, or its absence, meant. limits may be nil.
@@ -31,7 +34,9 @@ func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
 	case v.Served():
 		// A free answer does not show that the paid endpoint serves again.
 		if l.req.paid() || l.state.benchOf(l.family, now) == nil {
-			l.state.clear(l.family, l.begun, now)
+			if l.state.clear(l.family, l.begun, now) {
+				p.hurry()
+			}
 		}
 		if l.req.paid() {
 			l.state.limit.served()
@@ -78,6 +83,7 @@ func (l *Lease) bench(family string, v *anthropic.Verdict, now time.Time) {
 	l.state.setBench(bench{
 		Family: family, Until: until, Since: now, Verdict: v.Name, Reason: v.Reason, Source: v.Source, Login: v.Login, Window: v.Window,
 	})
+	l.group.pool.hurry()
 }
 
 // How long an account rests whose upstream failed while another's served: 5 s,
@@ -104,7 +110,7 @@ func (l *Lease) Blame(v *anthropic.Verdict) {
 	now := p.now()
 	p.changes++
 	rest := min(blameFirst<<l.state.strike(l.blamed(), now), blameMost)
-	l.state.setBench(bench{Family: wholeAccount, Until: now.Add(rest), Since: now, Verdict: v.Name, Reason: v.Reason, Source: "default"})
+	l.state.setBench(bench{Family: wholeAccount, Until: now.Add(rest), Since: now, Verdict: v.Name, Reason: v.Reason, Source: "default", Local: true})
 }
 
 // End gives the lease back and counts what the request used. Only the first
@@ -137,11 +143,15 @@ func (p *Pool) charge(l *Lease, used anthropic.Usage, now time.Time) {
 	}
 	limits := l.state.limits
 	for _, w := range limits.windows {
-		if w == limits.fiveHour || w == limits.sevenDay || anthropic.WindowLimits(w.name, l.family) {
+		if w.limits(limits, l.family) {
 			w.Capacity.Spent += cost
 		}
 	}
 	limits.burn.add(cost, now)
+	if l.state.cost == nil {
+		l.state.cost = make(map[string]float64)
+	}
+	l.state.cost[l.family] += cost
 	p.costs.learn(l.family, cost)
 	p.shares.charge(l.req.User, cost, now)
 	if key, ok := keyOf(l.req, l.family); ok {
@@ -175,8 +185,8 @@ func (l *Lease) giveBack() {
 	}
 }
 
-// Revive ends every bench of the account that a login can end: its credential
-// is new.
+// Revive ends every bench of the account that a credential can end: it has a new
+// one.
 func (p *Pool) Revive(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,14 +194,17 @@ func (p *Pool) Revive(key string) {
 	if !ok {
 		return
 	}
-	kept := a.benches[:0]
-	for _, b := range a.benches {
-		if !b.Login {
-			kept = append(kept, b)
+	now := p.now()
+	a.benches = slices.DeleteFunc(a.benches, func(b bench) bool {
+		over := b.Login || b.Verdict == verdictCredential
+		if over {
+			a.ended = keepEnded(a.ended, b.Family, now)
+			p.hurry()
 		}
-	}
-	a.benches = kept
+		return over
+	})
+	a.limits.changed()
 	a.strikes = 0
 	p.changes++
-	p.dispatch(p.now())
+	p.dispatch(now)
 }

@@ -247,7 +247,7 @@ func (a *account) candidate(c *Candidate, m *Member, family string, stamp uint64
 	c.InFlight, c.Turn = a.inFlight, a.turn
 	c.WarmPrefix, c.Home, c.Parent = a.prefixStamp == stamp, a.homeStamp == stamp, a.parentStamp == stamp
 	c.Burn, c.Bucket = 0, 0
-	if ahead := followUps*limits.reserved + limits.burn.at(now); ahead > 0 {
+	if ahead := followUps*(limits.reserved+limits.reservedElsewhere) + limits.burn.at(now) + limits.elsewhere.at(now); ahead > 0 {
 		c.Burn = ahead / limits.fiveHourCapacity(c.Weight)
 	}
 	for _, w := range limits.windows {

@@ -86,6 +86,9 @@ type Pool struct {
 	bound    lru[string, holding] // files, batches and containers by id
 	made     lru[string, holding] // where each person's are, by person
 	pin      string               // Member.Name, empty for none
+	pinAt    time.Time            // when it was set or unset
+	policyAt time.Time            // when policy was
+	peers    map[string]*peer     // by name
 	policy   Policy               // in the place of the groups' own; nil for theirs
 	waiting  queue
 	shares   shares
@@ -98,6 +101,8 @@ type Pool struct {
 	started  time.Time
 	turns    uint64
 	changes  uint64
+
+	urgent chan struct{} // see Urgent
 
 	// Used by one choice at a time.
 	stamps    uint64
@@ -122,6 +127,8 @@ func New(clock Clock, seed uint64) *Pool {
 		costs:    make(costs),
 		people:   make(map[string]*Totals),
 		brakes:   make(map[string]*brake),
+		peers:    make(map[string]*peer),
+		urgent:   make(chan struct{}, 1),
 		started:  clock.Now(),
 	}
 }
@@ -182,8 +189,9 @@ func (p *Pool) account(key, name string) *account {
 func (p *Pool) Pin(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pin = name
+	p.pin, p.pinAt = name, p.now()
 	p.changes++
+	p.hurry()
 	p.dispatch(p.now())
 }
 
@@ -203,8 +211,9 @@ func (p *Pool) SwitchPolicy(name string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.policy = policy
+	p.policy, p.policyAt = policy, p.now()
 	p.changes++
+	p.hurry()
 	return nil
 }
 

@@ -86,9 +86,9 @@ type known struct {
 }
 
 type knownBench struct {
-	since, until  time.Time
-	stated, login bool
-	quota         bool // for want of quota: whoever shares the limits is out with it
+	since, until         time.Time
+	stated, login, token bool
+	quota                bool // for want of quota: whoever shares the limits is out with it
 }
 
 type knownPlace struct {
@@ -488,7 +488,7 @@ func (a *known) doublings(begun, now time.Time) int {
 
 func (w *life) report(l *loan, v *anthropic.Verdict, limits *anthropic.Limits) {
 	now, a, family, paid := w.clock.now, w.accounts[l.lease.Member.Key], l.family(), l.req.paid()
-	b := knownBench{since: now, until: v.Until, stated: v.Source == "reset", login: v.Login, quota: v.Window != ""}
+	b := knownBench{since: now, until: v.Until, stated: v.Source == "reset", login: v.Login, token: v.Name == verdictCredential, quota: v.Window != ""}
 	l.failed = !v.Served()
 	switch {
 	case v.Served():
@@ -600,7 +600,7 @@ func (w *life) step() {
 		key := fmt.Sprintf("m%d#1", w.rnd.IntN(len(w.accounts)))
 		a := w.accounts[key]
 		for family, b := range a.benches {
-			if b.login {
+			if b.login || b.token {
 				delete(a.benches, family)
 			}
 		}

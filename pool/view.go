@@ -106,8 +106,17 @@ func (g *Group) View() View {
 	for user, t := range p.people {
 		v.People[user] = *t
 	}
+	for _, other := range p.peers {
+		for user, t := range other.people {
+			sum := v.People[user]
+			sum.add(&t)
+			v.People[user] = sum
+		}
+	}
 	for i, m := range g.members {
 		account := g.states[i].view(m, now)
+		elsewhere := p.totalsElsewhere(m.Key)
+		account.Totals.add(&elsewhere)
 		for j, other := range g.members {
 			if j != i && g.states[j].limits == g.states[i].limits {
 				account.Shares = append(account.Shares, other.Name)
