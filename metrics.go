@@ -21,6 +21,9 @@ type metrics struct {
 	cost      *prometheus.CounterVec
 	firstByte *prometheus.HistogramVec
 	duration  *prometheus.HistogramVec
+
+	peers      *prometheus.GaugeVec
+	peerErrors *prometheus.CounterVec
 }
 
 const (
@@ -51,6 +54,11 @@ func newMetrics() *metrics {
 		cost:      counter("cost_usd_total", "Cost of the tokens by the price table, in US dollars; models without a price are not in it.", "pool", "account", "family"),
 		firstByte: histogram("first_byte_seconds", "Time from a request's arrival to the first byte of its answer.", firstByteBuckets, "pool", "endpoint"),
 		duration:  histogram("request_duration_seconds", "Time from a request's arrival to the end of its answer.", durationBuckets, "pool", "endpoint"),
+
+		peers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "peers", Help: "Other instances that share the pool and live.",
+		}, []string{"pool"}),
+		peerErrors: counter("peer_errors_total", "Failures to share the pool with other instances: storage that failed, records that cannot be read.", "pool"),
 	}
 }
 
@@ -58,7 +66,7 @@ func newMetrics() *metrics {
 // registry. Several handlers of one configuration share it.
 func registerMetrics(registry *prometheus.Registry) (*metrics, error) {
 	m := processMetrics
-	for _, c := range []prometheus.Collector{m.requests, m.attempts, m.tokens, m.cost, m.firstByte, m.duration} {
+	for _, c := range []prometheus.Collector{m.requests, m.attempts, m.tokens, m.cost, m.firstByte, m.duration, m.peers, m.peerErrors} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}

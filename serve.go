@@ -100,6 +100,7 @@ type exchange struct {
 
 	opened bool      // the client's event stream was opened while the request waited
 	pinged time.Time // when the last ping went out
+	asked  bool      // the other instances were asked for something that nobody here knows
 	lost   bool      // a ping could not be written: nobody is there
 
 	result result
@@ -192,6 +193,9 @@ func (x *exchange) loop() error {
 			return x.clientGone()
 		}
 		if lease == nil {
+			if x.mayHearOfIt(refused) {
+				continue
+			}
 			if x.mayWaitAgain(last, refused) {
 				x.want.Tried = x.usedUp()
 				continue
@@ -331,6 +335,16 @@ func (x *exchange) usedUp() (keys []string) {
 // making reports whether the request makes a file or a batch.
 func (x *exchange) making() bool {
 	return x.endpoint.Holds() && x.r.Method == http.MethodPost && x.route.Ref == ""
+}
+
+// mayHearOfIt reports whether another instance may have told by now who holds what
+// the request names. It is asked for once.
+func (x *exchange) mayHearOfIt(refused *pool.Refusal) bool {
+	if x.asked || refused.Unknown == "" && !refused.Unlisted {
+		return false
+	}
+	x.asked = true
+	return x.h.live.sharing.ask(x.r.Context())
 }
 
 // mayWaitAgain reports whether the accounts that this request has been to will be
