@@ -164,10 +164,7 @@ func (s *sharing) note(p *peer, rec *factsRecord, now time.Time) {
 		p.lastNews = rec.Taken // of an instance that may be long gone
 	}
 	p.boot, p.seq, p.heard, p.closed, p.silence = rec.Boot, rec.Seq, rec.Taken, rec.Closed, rec.silence()
-	if !p.live {
-		// Its load was merged with the rest: judge drops it again unless it lives.
-		p.live = true
-	}
+	p.live = true // its load was merged with the rest: judge drops it unless it lives
 }
 
 // judge decides whether the peer lives. The load of one that does not is dropped.
@@ -191,7 +188,7 @@ func (s *sharing) judge(m *poolMeans, p *peer, now time.Time) {
 		}
 	}
 	if p.live = lives; !lives && !p.lastNews.IsZero() {
-		p.askAt = now.Add(min(quiet.Abs()/10, 12*m.interval))
+		p.askAt = now.Add(min(quiet.Abs()/20, 12*m.interval))
 	}
 }
 

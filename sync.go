@@ -211,7 +211,7 @@ func (s *sharing) write(ctx context.Context, m *poolMeans, closing bool) {
 	defer cancel()
 	if err := s.tell(ctx, m, closing); err != nil {
 		s.failed(&s.writing, sayWriting, err)
-		s.notBefore = time.Now().Add(s.pace(m))
+		s.notBefore = time.Now().Add(max(m.interval, 20*s.tellTook))
 		return
 	}
 	s.notBefore = time.Time{}
