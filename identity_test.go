@@ -119,12 +119,11 @@ func TestContestedName(t *testing.T) {
 		a.serve()
 		time.Sleep(time.Minute)
 		b := newNode(t, storage, "x")
-		b.sharing.started = time.Now()
-		name := "x"
-		b.sharing.name.Store(&name)
-		b.restored = name
+		b.sharing.take(t.Context(), b.sharing.means.Load(), "x", nil)
+		b.restored = "x"
 		b.sharing.ready.Store(true)
 		b.serve()
+		b.save()
 		b.start()
 		time.Sleep(2 * time.Minute)
 		if a.sharing.own() != "x" || b.sharing.own() != "x-2" {

@@ -71,7 +71,7 @@ func TestSilentPeerIsDropped(t *testing.T) {
 		if !a.lives("y") {
 			t.Error("it was given up after one interval")
 		}
-		time.Sleep(14 * time.Second) // its last record was seen up to a second late
+		time.Sleep(16 * time.Second) // its last record was seen up to a second late
 		if a.lives("y") || !a.lives("z") {
 			t.Errorf("after three intervals: %+v", a.sharing.instances())
 		}
@@ -103,6 +103,7 @@ func TestRecordsThatCannotBeRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				storage := newSharedStorage()
+				storage.times0 = true // it is loaded again and again
 				if err := storage.Store(t.Context(), "shunt/p/facts/x.json", []byte(text)); err != nil {
 					t.Fatal(err)
 				}
@@ -335,8 +336,8 @@ func TestAskingIsBounded(t *testing.T) {
 		a := newNode(t, storage, "x").start()
 		defer a.stop()
 		begun := time.Now()
-		if a.sharing.ask(t.Context()) || time.Since(begun) != 0 {
-			t.Error("asks nobody")
+		if asked, _ := a.sharing.ask(t.Context()); asked || time.Since(begun) != 0 {
+			t.Error("there is nobody to ask")
 		}
 		b := newNode(t, storage, "y").start()
 		defer b.stop()
@@ -346,16 +347,16 @@ func TestAskingIsBounded(t *testing.T) {
 		var all sync.WaitGroup
 		for range 200 {
 			all.Go(func() {
-				if !a.sharing.ask(t.Context()) {
-					t.Error("was not asked")
+				if asked, news := a.sharing.ask(t.Context()); !asked || news {
+					t.Errorf("asked: %t, news: %t", asked, news)
 				}
 			})
 		}
 		all.Wait()
-		if took, did := time.Since(begun), storage.count("stat")-before; took > askAgain || did > 6 {
+		if took, did := time.Since(begun), storage.count("stat")-before; took > askTries*askAgain || did > 2*askTries {
 			t.Errorf("%d stats in %s", did, took)
 		}
-		if !a.sharing.ask(t.Context()) || time.Since(begun) < askEvery {
+		if asked, _ := a.sharing.ask(t.Context()); !asked || time.Since(begun) < askEvery {
 			t.Error("asked again at once")
 		}
 	})

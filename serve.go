@@ -100,7 +100,7 @@ type exchange struct {
 
 	opened bool      // the client's event stream was opened while the request waited
 	pinged time.Time // when the last ping went out
-	asked  bool      // the other instances were asked for something that nobody here knows
+	asked  int       // how often the other instances were asked for what nobody here knows
 	lost   bool      // a ping could not be written: nobody is there
 
 	result result
@@ -337,14 +337,20 @@ func (x *exchange) making() bool {
 	return x.endpoint.Holds() && x.r.Method == http.MethodPost && x.route.Ref == ""
 }
 
+// maxAsked is how often the other instances are asked for one request.
+const maxAsked = 2
+
 // mayHearOfIt reports whether another instance may have told by now who holds what
-// the request names. It is asked for once.
+// the request names. They are asked again only if what they told was something else.
 func (x *exchange) mayHearOfIt(refused *pool.Refusal) bool {
-	if x.asked || refused.Unknown == "" && !refused.Unlisted {
+	if x.asked >= maxAsked || refused.Unknown == "" && !refused.Unlisted {
 		return false
 	}
-	x.asked = true
-	return x.h.live.sharing.ask(x.r.Context())
+	asked, news := x.h.live.sharing.ask(x.r.Context())
+	if x.asked++; !news {
+		x.asked = maxAsked
+	}
+	return asked
 }
 
 // mayWaitAgain reports whether the accounts that this request has been to will be

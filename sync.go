@@ -29,7 +29,6 @@ type sharing struct {
 	contested atomic.Bool               // another process may have overwritten our records
 	view      atomic.Pointer[[]instanceStatus]
 	merges    atomic.Uint64 // records taken over
-	turn      chan struct{} // held by the one that shares: there are two during a reload
 
 	mu      sync.Mutex // guards all below; held across storage, so that one thing is done at a time
 	doubts  map[string]doubt
@@ -59,7 +58,7 @@ func newSharing(name string, state *pool.Pool) *sharing {
 	host, _ := os.Hostname()
 	s := &sharing{
 		pool: name, state: state, boot: processBoot, started: processStarted, host: host, pid: os.Getpid(), runs: processRuns,
-		turn: make(chan struct{}, 1), peers: make(map[string]*peer), greeted: make(map[string]bool), sweepAt: time.Now().Add(sweepFirst),
+		peers: make(map[string]*peer), greeted: make(map[string]bool), sweepAt: time.Now().Add(sweepFirst),
 	}
 	return s
 }
@@ -103,15 +102,9 @@ func (s *sharing) meet(ctx context.Context) {
 	s.publish()
 }
 
-// share tells and hears until ctx ends. During a reload, the new configuration's
-// call waits for the end of the old one's.
+// share tells and hears until ctx ends. During a reload there are two calls: what is
+// due when is kept in s, so nothing is done twice.
 func (s *sharing) share(ctx context.Context) {
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return
-	}
 	urgent := s.state.Urgent()
 	s.mu.Lock()
 	s.lookAt, s.peekAt = time.Time{}, time.Time{} // the interval may be another one
@@ -234,18 +227,21 @@ func (s *sharing) lastly(closing bool) {
 }
 
 const (
-	askEvery  = time.Second            // at most
-	askAgain  = 250 * time.Millisecond // for what a peer is about to tell
+	askEvery  = time.Second // at most
+	askTries  = 3
+	askAgain  = 200 * time.Millisecond // from one try to the next: a peer tells within urgentGap
 	askWithin = 2 * time.Second
 )
 
-// ask hears the others out of turn, for something that nobody here knows. It
-// reports whether they could have told; they are asked once for all requests that
-// come meanwhile.
-func (s *sharing) ask(ctx context.Context) bool {
+// ask hears the others out of turn, for something that nobody here knows: at once,
+// and a few times more for what is about to be told, until there is news. They are
+// asked once for all requests that come meanwhile. It reports whether there is
+// somebody to ask, and whether there was news.
+func (s *sharing) ask(ctx context.Context) (asked, news bool) {
 	if !s.accompanied() {
-		return false
+		return false, false
 	}
+	before := s.merges.Load()
 	s.asking.Lock()
 	done := s.flight
 	if done == nil {
@@ -258,11 +254,10 @@ func (s *sharing) ask(ctx context.Context) bool {
 	defer timeout.Stop()
 	select {
 	case <-done:
-		return true
 	case <-timeout.C:
 	case <-ctx.Done():
 	}
-	return false
+	return true, s.merges.Load() != before
 }
 
 // accompanied reports whether another instance lives, as it was last seen.
@@ -290,9 +285,13 @@ func (s *sharing) fly(done chan struct{}, notBefore time.Time) {
 		return
 	}
 	before := s.merges.Load()
-	s.hearNow(ctx)
-	if s.merges.Load() == before && pause(ctx, askAgain) {
-		s.hearNow(ctx)
+	for try := range askTries {
+		if try > 0 && !pause(ctx, askAgain) {
+			return
+		}
+		if s.hearNow(ctx); s.merges.Load() != before {
+			return
+		}
 	}
 }
 

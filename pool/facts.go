@@ -20,11 +20,25 @@ type benchFacts struct {
 	Benches []bench `json:"benches"`
 }
 
+// firstSeen is when a holding was first told, by heldBy.
+var firstSeen sync.Map
+
+type heldBy struct {
+	p  *Pool
+	id string
+}
+
 // Facts is what this instance has to tell its peers.
-func (p *Pool) Facts(time.Time) ([]byte, error) {
+func (p *Pool) Facts(since time.Time) ([]byte, error) {
 	p.mu.Lock()
 	now := p.now()
-	f := facts{Pin: p.pin, Benches: make(map[string]benchFacts), Bound: liveHoldings(&p.bound, now)}
+	f := facts{Pin: p.pin, Benches: make(map[string]benchFacts)}
+	for _, h := range liveHoldings(&p.bound, now) {
+		at, _ := firstSeen.LoadOrStore(heldBy{p, h.ID}, now)
+		if !at.(time.Time).Before(since) {
+			f.Bound = append(f.Bound, h)
+		}
+	}
 	for _, a := range p.accounts {
 		if len(a.benches) > 0 {
 			f.Benches[a.key] = benchFacts{a.name, append([]bench(nil), a.benches...)}
