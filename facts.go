@@ -26,7 +26,10 @@ type factsRecord struct {
 	Host    string    `json:"host,omitempty"`
 	PID     int       `json:"pid,omitempty"`
 	Seq     uint64    `json:"seq"`
-	Taken   time.Time `json:"taken"`
+	Written time.Time `json:"written"`
+	// Taken is up to when the facts are whole. It is before Written when a process
+	// has signed what the one before it had told.
+	Taken time.Time `json:"taken,omitzero"`
 	// Since says from when on the facts are whole; zero: they are everything.
 	Since time.Time `json:"since,omitzero"`
 	// WithinMS is the time within which the next record comes as long as the instance
@@ -80,7 +83,7 @@ func (s *sharing) sign(rec *factsRecord, name string) {
 	rec.Version, rec.Instance = factsVersion, name
 	rec.Boot, rec.Started, rec.Host, rec.PID = s.boot, s.started, s.host, s.pid
 	s.seq++
-	rec.Seq = s.seq
+	rec.Seq, rec.Written = s.seq, time.Now()
 }
 
 func (s *sharing) store(ctx context.Context, m *poolMeans, key string, rec *factsRecord) error {
@@ -101,18 +104,19 @@ type baseNote struct {
 	since int // the bytes that were told since it was written
 }
 
-// leastBase is how much is told at least before everything is written anew.
+// leastBase is the default of sharing.leastBase.
 const leastBase = 1 << 20
 
 // due: once the records since then are together as large as the base, what both
 // cost together is least.
-func (b *baseNote) due(now time.Time) bool {
-	return b.taken.IsZero() || now.Before(b.taken) || b.since >= max(b.size, leastBase)
+func (b *baseNote) due(now time.Time, least int) bool {
+	return b.taken.IsZero() || now.Before(b.taken) || b.since >= max(b.size, least)
 }
 
 // told is what we know of our record of what has changed.
 type told struct {
 	at      time.Time
+	sought  time.Time // when it was last seen whether there is something to tell
 	changes uint64 // the pool's count that it holds
 	sum     [sha256.Size]byte
 }
@@ -154,7 +158,7 @@ func (s *sharing) tellIn(m *poolMeans, now time.Time) time.Duration {
 	}
 	in := s.within(m) - since
 	if s.state.Changes() != s.told.changes {
-		in = min(in, s.pace(m)-since)
+		in = min(in, s.pace(m)-min(since, max(0, now.Sub(s.told.sought))))
 	}
 	if s.company && !s.urgentAt.IsZero() {
 		in = min(in, max(urgentPause-now.Sub(s.urgentAt), max(urgentGap, 5*s.tellTook)-since))
@@ -174,7 +178,7 @@ func (s *sharing) tell(ctx context.Context, m *poolMeans, closing bool) error {
 	}
 	begun := time.Now()
 	changes := s.state.Changes()
-	if s.base.due(begun) {
+	if s.base.due(begun, s.leastBase) {
 		if err := s.writeBase(ctx, m, name, begun); err != nil {
 			return err
 		}
@@ -190,7 +194,7 @@ func (s *sharing) tell(ctx context.Context, m *poolMeans, closing bool) error {
 	}
 	sum := sha256.Sum256(facts)
 	if sum == s.told.sum && begun.Sub(s.told.at) < within && !s.hello && !closing {
-		s.told.changes, s.urgentAt = changes, time.Time{}
+		s.told.changes, s.told.sought, s.urgentAt = changes, begun, time.Time{}
 		return nil
 	}
 	rec.Facts = facts
@@ -199,7 +203,7 @@ func (s *sharing) tell(ctx context.Context, m *poolMeans, closing bool) error {
 		return err
 	}
 	s.base.since += len(facts)
-	s.told = told{at: begun, changes: changes, sum: sum}
+	s.told = told{at: begun, sought: begun, changes: changes, sum: sum}
 	s.tellTook, s.urgentAt, s.hello = time.Since(begun), time.Time{}, false
 	return nil
 }

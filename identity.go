@@ -128,7 +128,7 @@ func (s *sharing) free(ctx context.Context, m *poolMeans, name string) (old *fac
 		return nil, true, setAside(ctx, m, key, data, broken, s.pool)
 	}
 	now := time.Now()
-	age := now.Sub(rec.Taken)
+	age := now.Sub(rec.Written)
 	switch {
 	case rec.Boot == s.boot, rec.Closed, s.dead(rec), age.Abs() > rec.silence():
 		return rec, true, nil

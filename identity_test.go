@@ -90,6 +90,8 @@ func TestTwins(t *testing.T) {
 func TestTwinsAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		storage := newSharedStorage()
+		newNode(t, storage, "x").start().stop()
+		time.Sleep(time.Hour)
 		nodes := []*node{newNode(t, storage, "x"), newNode(t, storage, "x"), newNode(t, storage, "x")}
 		var all sync.WaitGroup
 		for _, n := range nodes {

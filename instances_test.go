@@ -2,6 +2,7 @@ package shunt
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/certmagic"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
@@ -122,7 +124,7 @@ func TestInstancesOnFiles(t *testing.T) {
 	for n.state.Pinned() != "c" && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)
 	}
-	for range 200 {
+	for range 5000 {
 		if _, err := listInstances(t.Context(), b.h.storage, "shunt/"+b.h.Pool+"/facts"); err != nil {
 			t.Fatal(err)
 		}
@@ -134,6 +136,40 @@ func TestInstancesOnFiles(t *testing.T) {
 	}
 	if got := sample(t, processMetrics.peerErrors.WithLabelValues(b.h.Pool)); got != errorsBefore {
 		t.Errorf("%v errors", got-errorsBefore)
+	}
+}
+
+// TestPeersAreHeardAtStart: before the first request.
+func TestPeersAreHeardAtStart(t *testing.T) {
+	storage := &certmagic.FileStorage{Path: t.TempDir()}
+	n := newNode(t, storage, "other")
+	n.livePool = newLivePool("heard-at-start")
+	n.attach(&poolMeans{storage: storage, logger: zap.NewNop(), interval: time.Minute, instance: "other"})
+	n.state.Pin("a")
+	n.start()
+	defer n.stop()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(storage.Filename("shunt/heard-at-start/base/other.json")); err == nil {
+			break
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	h := new(Handler)
+	text := "shunt {\npool heard-at-start\nstorage file_system " + storage.Path + "\ninstances {\nname me\n}\naccount a {\napi_key sk-ant-api03-aaaa\n}\n}"
+	if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Provision(newContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.app.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.live.state.Pinned(); got != "a" {
+		t.Errorf("pinned: %q", got)
+	}
+	if err := errors.Join(h.app.Stop(), h.Cleanup()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -155,13 +155,13 @@ func (s *sharing) catchUp(ctx context.Context, m *poolMeans, p *peer, rec *facts
 
 // note keeps what a record says of its instance.
 func (s *sharing) note(p *peer, rec *factsRecord, now time.Time) {
-	switch age := now.Sub(rec.Taken); {
+	switch age := now.Sub(rec.Written); {
 	case p.boot != "":
 		p.lastNews = now
 	case age.Abs() <= rec.silence():
 		p.lastNews = now.Add(-max(0, age))
 	default:
-		p.lastNews = rec.Taken // of an instance that may be long gone
+		p.lastNews = rec.Written // of an instance that may be long gone
 	}
 	p.boot, p.seq, p.heard, p.closed, p.silence = rec.Boot, rec.Seq, rec.Taken, rec.Closed, rec.silence()
 	p.live = true // its load was merged with the rest: judge drops it unless it lives

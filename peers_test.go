@@ -1,9 +1,11 @@
 package shunt
 
 import (
+	"fmt"
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -35,35 +37,43 @@ func TestPeersHearOfABench(t *testing.T) {
 // the one that told it still lives.
 func TestLatePeer(t *testing.T) {
 	for name, end := range map[string]func(*node){"alive": nil, "stopped": (*node).stop, "killed": (*node).kill} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				storage := newSharedStorage()
-				a := newNode(t, storage, "x").start()
-				held := a.hold("file_1")
-				time.Sleep(10 * time.Minute)
-				if end == nil {
-					defer a.stop()
-				} else {
-					end(a)
-				}
-				b := newNode(t, storage, "y").start()
-				defer b.stop()
-				if got := b.holder("file_1"); got != held {
-					t.Errorf("%q holds the file, not %q", got, held)
-				}
-				time.Sleep(25 * time.Second)
-				if b.lives("x") != (end == nil) || b.peer("x") == nil {
-					t.Errorf("%+v", b.sharing.instances())
-				}
+		for _, least := range []int{1, leastBase} { // in what changed since everything was written, or not
+			t.Run(fmt.Sprint(name, " ", least), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					storage := newSharedStorage()
+					a := newNode(t, storage, "x")
+					a.sharing.leastBase = least
+					a.start()
+					held := a.hold("file_1")
+					time.Sleep(10 * time.Minute)
+					if end == nil {
+						defer a.stop()
+					} else {
+						end(a)
+					}
+					b := newNode(t, storage, "y").start()
+					defer b.stop()
+					if got := b.holder("file_1"); got != held {
+						t.Errorf("%q holds the file, not %q", got, held)
+					}
+					time.Sleep(25 * time.Second)
+					if b.lives("x") != (end == nil) || b.peer("x") == nil {
+						t.Errorf("%+v", b.sharing.instances())
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
 func TestSilentPeerIsDropped(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		storage := newSharedStorage()
-		a, b, c := newNode(t, storage, "x").start(), newNode(t, storage, "y").start(), newNode(t, storage, "z").start()
+		a := newNode(t, storage, "x")
+		drops := &restless{sharedState: a.sharing.state}
+		a.sharing.state = drops
+		b, c := newNode(t, storage, "y").start(), newNode(t, storage, "z").start()
+		a.start()
 		defer a.stop()
 		time.Sleep(time.Minute)
 		b.kill()
@@ -77,6 +87,9 @@ func TestSilentPeerIsDropped(t *testing.T) {
 		}
 		if got := a.messages("is silent"); len(got) != 1 {
 			t.Errorf("logged: %v", got)
+		}
+		if got := drops.dropped; len(got) != 1 || got[0] != "y" {
+			t.Errorf("dropped the load of %v", got)
 		}
 		c.stop()
 		time.Sleep(5100 * time.Millisecond)
@@ -241,11 +254,22 @@ func TestStorageWithoutTimes(t *testing.T) {
 
 // TestCostOfRest: what instances that nothing happens to ask of storage.
 func TestCostOfRest(t *testing.T) {
-	for _, n := range []struct{ nodes, stores, lists, stats int }{{1, 4 * 10, 12 * 10, 4 * 10}, {2, 2 * 6 * 10, 2 * 12 * 10, 2 * (60 + 12) * 10}} {
+	for _, n := range []struct {
+		nodes, stores, lists, stats int
+		restless                    bool // the pool counts changes in which there is nothing to tell
+	}{
+		{1, 4 * 10, 12 * 10, 4 * 10, false},
+		{2, 2 * 6 * 10, 2 * 12 * 10, 2 * (60 + 12) * 10, false},
+		{2, 2 * 6 * 10, 2 * 12 * 10, 2 * (60 + 24) * 10, true},
+	} {
 		bubble(t, func(t *testing.T) {
 			storage := newSharedStorage()
 			for _, name := range []string{"x", "y"}[:n.nodes] {
-				node := newNode(t, storage, name).start()
+				node := newNode(t, storage, name)
+				if n.restless {
+					node.sharing.state = &restless{sharedState: node.sharing.state, grows: true}
+				}
+				node.start()
 				defer node.stop()
 			}
 			time.Sleep(time.Minute)
@@ -330,6 +354,27 @@ func TestForgottenInstances(t *testing.T) {
 	})
 }
 
+// restless is a pool that notes who is dropped, and whose count of changes can grow
+// without any.
+type restless struct {
+	sharedState
+	grows   bool
+	changes atomic.Uint64
+	dropped []string
+}
+
+func (r *restless) Drop(peer string) {
+	r.dropped = append(r.dropped, peer)
+	r.sharedState.Drop(peer)
+}
+
+func (r *restless) Changes() uint64 {
+	if r.grows {
+		r.changes.Add(1)
+	}
+	return r.changes.Load() + r.sharedState.Changes()
+}
+
 func TestAskingIsBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		storage := newSharedStorage()
@@ -341,7 +386,7 @@ func TestAskingIsBounded(t *testing.T) {
 		}
 		b := newNode(t, storage, "y").start()
 		defer b.stop()
-		time.Sleep(20500 * time.Millisecond)
+		time.Sleep(23500 * time.Millisecond) // between two records
 		before := storage.count("stat")
 		begun = time.Now()
 		var all sync.WaitGroup

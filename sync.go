@@ -11,12 +11,23 @@ import (
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
+// sharedState is what sharing needs of a pool.
+type sharedState interface {
+	Changes() uint64
+	Facts(since time.Time) ([]byte, error)
+	Merge(peer string, data []byte) error
+	Drop(peer string)
+	Urgent() <-chan struct{}
+}
+
+var _ sharedState = (*pool.Pool)(nil)
+
 // sharing is an instance's part in telling the others that use the same storage
 // what it knows of a pool, and in hearing them. Each instance writes records of its
 // own and reads those of the others; nothing is ever written by two.
 type sharing struct {
 	pool    string
-	state   *pool.Pool
+	state   sharedState
 	boot    string
 	started time.Time
 	host    string
@@ -38,7 +49,9 @@ type sharing struct {
 	greeted map[string]bool // the peers that were told of us since they live
 	company bool            // there is a peer that lives
 	base    baseNote
-	told    told
+	// leastBase is how much is told at least before everything is written anew.
+	leastBase int
+	told      told
 	// hello says that a peer waits for us to tell, urgentAt since when something
 	// urgent does, notBefore when to try again after a failure.
 	hello     bool
@@ -54,11 +67,11 @@ type sharing struct {
 	asked  time.Time
 }
 
-func newSharing(name string, state *pool.Pool) *sharing {
+func newSharing(name string, state sharedState) *sharing {
 	host, _ := os.Hostname()
 	s := &sharing{
 		pool: name, state: state, boot: processBoot, started: processStarted, host: host, pid: os.Getpid(), runs: processRuns,
-		peers: make(map[string]*peer), greeted: make(map[string]bool), sweepAt: time.Now().Add(sweepFirst),
+		leastBase: leastBase, peers: make(map[string]*peer), greeted: make(map[string]bool), sweepAt: time.Now().Add(sweepFirst),
 	}
 	return s
 }
