@@ -117,7 +117,7 @@ func (b *baseNote) due(now time.Time, least int) bool {
 type told struct {
 	at      time.Time
 	sought  time.Time // when it was last seen whether there is something to tell
-	changes uint64 // the pool's count that it holds
+	changes uint64    // the pool's count that it holds
 	sum     [sha256.Size]byte
 }
 

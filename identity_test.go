@@ -2,6 +2,7 @@ package shunt
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -161,6 +162,28 @@ func TestStorageWithoutLocks(t *testing.T) {
 		defer b.stop()
 		if b.sharing.own() != "x" || totals(b) != 1 {
 			t.Errorf("named %q with %d requests", b.sharing.own(), totals(b))
+		}
+	})
+}
+
+// TestTwinsBeforeTheFirstWord: a name is taken as soon as it is claimed, before anything is told
+// under it.
+func TestTwinsBeforeTheFirstWord(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		storage := newSharedStorage()
+		newNode(t, storage, "x").start().stop()
+		time.Sleep(time.Hour)
+		a, b := newNode(t, storage, "x"), newNode(t, storage, "x")
+		if name, err := a.sharing.claim(t.Context()); name != "x" {
+			t.Fatal(name, err)
+		}
+		time.Sleep(time.Second)
+		if name, err := b.sharing.claim(t.Context()); !errors.Is(err, errInDoubt) {
+			t.Errorf("the second has %q, %v", name, err)
+		}
+		time.Sleep(time.Minute)
+		if name, err := b.sharing.claim(t.Context()); name != "x" {
+			t.Errorf("the first never said a word, and keeps the name: %q, %v", name, err)
 		}
 	})
 }
