@@ -260,7 +260,7 @@ func (s *sharing) ask(ctx context.Context) (asked, news bool) {
 	if done == nil {
 		done = make(chan struct{})
 		s.flight = done
-		go s.fly(done, s.asked.Add(askEvery))
+		go s.fly(context.WithoutCancel(ctx), done, s.asked.Add(askEvery))
 	}
 	s.asking.Unlock()
 	timeout := time.NewTimer(askWithin)
@@ -285,14 +285,14 @@ func (s *sharing) accompanied() bool {
 	return false
 }
 
-func (s *sharing) fly(done chan struct{}, notBefore time.Time) {
+func (s *sharing) fly(ctx context.Context, done chan struct{}, notBefore time.Time) {
 	defer func() {
 		s.asking.Lock()
 		s.flight, s.asked = nil, time.Now()
 		s.asking.Unlock()
 		close(done)
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), askWithin)
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	if !pause(ctx, min(askEvery, time.Until(notBefore))) {
 		return
