@@ -18,7 +18,8 @@ func init() {
 }
 
 // App runs what the pools need in the background: keeping their state in
-// storage and their credentials fresh. Caddy makes one for each configuration that
+// storage, sharing it with other instances, and keeping their credentials fresh.
+// Caddy makes one for each configuration that
 // has a shunt handler; it takes no settings.
 type App struct {
 	logger *zap.Logger
@@ -45,7 +46,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 }
 
 // register takes note of a handler of this configuration. Handlers that name the
-// same pool must mean the same account by the same name.
+// same pool must mean the same account by the same name, and agree on instances.
 func (a *App) register(h *Handler) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -55,6 +56,9 @@ func (a *App) register(h *Handler) error {
 		}
 		if other.sealedBy != h.sealedBy {
 			return fmt.Errorf("pool %q is configured twice with different keys in encrypt; expected the same in each block", h.Pool)
+		}
+		if err := other.Instances.agrees(h.Instances); err != nil {
+			return fmt.Errorf("pool %q: %w", h.Pool, err)
 		}
 		for _, mine := range h.accounts {
 			for _, theirs := range other.accounts {
@@ -104,7 +108,9 @@ func (a *App) Start() error {
 	a.stop = cancel
 	a.lend(func(l *livePool) {
 		l.restore(ctx)
+		l.sharing.meet(ctx)
 		a.run(func() { l.keepSaved(ctx) })
+		a.run(func() { l.sharing.share(ctx) })
 	}, func(k *keeper) {
 		a.run(func() { k.runs.Run(ctx) })
 	})
@@ -127,10 +133,11 @@ func (a *App) registered() []*Handler {
 // calls the functions for each of them once; they may be nil.
 func (a *App) lend(eachPool func(*livePool), eachKeeper func(*keeper)) {
 	pools, keepers := make(map[*livePool]bool), make(map[*keeper]bool)
-	for _, h := range a.registered() {
+	handlers := a.registered()
+	for _, h := range handlers {
 		if !pools[h.live] {
 			pools[h.live] = true
-			h.live.attach(h.storage, a.logger)
+			h.live.attach(meansAmong(handlers, h, a.logger))
 			if eachPool != nil {
 				eachPool(h.live)
 			}
@@ -145,6 +152,18 @@ func (a *App) lend(eachPool func(*livePool), eachKeeper func(*keeper)) {
 			}
 		}
 	}
+}
+
+// meansAmong are what the handlers lend to the pool of h: the storage of that one,
+// and the settings of the one that says something about instances.
+func meansAmong(handlers []*Handler, h *Handler, logger *zap.Logger) *poolMeans {
+	m := h.poolMeans(logger)
+	for _, other := range handlers {
+		if other.live == h.live && other.Instances != nil {
+			m.interval, m.instance = other.interval, other.instance
+		}
+	}
+	return m
 }
 
 func (a *App) run(work func()) {

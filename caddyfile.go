@@ -38,6 +38,7 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"expose_account":      parseExposeAccount,
 	"first_event_timeout": parseFirstEventTimeout,
 	"hold":                parseHold,
+	"instances":           parseInstances,
 	"max_body":            parseMaxBody,
 	"policy":              parsePolicy,
 	"pool":                parsePool,
@@ -96,6 +97,10 @@ var repeatable = map[string]bool{"account": true, "remote_key": true}
 //		retries <n>
 //		resource_account <name>
 //		expose_account
+//		instances {
+//			interval <duration>
+//			name <name>
+//		}
 //		transport <module> { ... }
 //		storage <module> { ... }
 //		encrypt <key> [<older key...>]

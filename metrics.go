@@ -22,6 +22,9 @@ type metrics struct {
 	firstByte *prometheus.HistogramVec
 	duration  *prometheus.HistogramVec
 	refreshes *prometheus.CounterVec
+
+	peers      *prometheus.GaugeVec
+	peerErrors *prometheus.CounterVec
 }
 
 const (
@@ -53,6 +56,11 @@ func newMetrics() *metrics {
 		firstByte: histogram("first_byte_seconds", "Time from a request's arrival to the first byte of its answer.", firstByteBuckets, "pool", "endpoint"),
 		refreshes: counter("refreshes_total", "Token refreshes, by how they ended; login_required also counts a login that was found missing.", "pool", "account", "result"),
 		duration:  histogram("request_duration_seconds", "Time from a request's arrival to the end of its answer.", durationBuckets, "pool", "endpoint"),
+
+		peers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "peers", Help: "Other instances that share the pool and live.",
+		}, []string{"pool"}),
+		peerErrors: counter("peer_errors_total", "Failures to share the pool with other instances: storage that failed, records that cannot be read.", "pool"),
 	}
 }
 
@@ -60,7 +68,7 @@ func newMetrics() *metrics {
 // registry. Several handlers of one configuration share it.
 func registerMetrics(registry *prometheus.Registry) (*metrics, error) {
 	m := processMetrics
-	for _, c := range []prometheus.Collector{m.requests, m.attempts, m.tokens, m.cost, m.firstByte, m.duration, m.refreshes, loginCollector{}} {
+	for _, c := range []prometheus.Collector{m.requests, m.attempts, m.tokens, m.cost, m.firstByte, m.duration, m.refreshes, loginCollector{}, m.peers, m.peerErrors} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}

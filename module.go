@@ -6,7 +6,6 @@ package shunt
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -103,6 +102,9 @@ type Handler struct {
 	// The transport to upstream, as reverse_proxy's. Default: http.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
+	// How the Caddy processes that share the storage share the pool's state.
+	Instances *Instances `json:"instances,omitempty"`
+
 	// Where credentials and state are kept. Default: Caddy's storage.
 	StorageRaw json.RawMessage `json:"storage,omitempty" caddy:"namespace=caddy.storage inline_key=module"`
 
@@ -130,6 +132,8 @@ type Handler struct {
 	live      *livePool
 	group     *pool.Group
 	metrics   *metrics
+	interval  time.Duration  // of Instances
+	instance  string         // its name, empty for Caddy's instance id
 	pingEvery time.Duration  // of requests that wait with keepalive
 	cleanup   []func() error // gives back what Provision took, and nothing else
 }
@@ -168,6 +172,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if h.keys, err = newKeyring(h.RemoteKeys); err != nil {
+		return err
+	}
+	if h.interval, h.instance, err = h.Instances.resolved(); err != nil {
 		return err
 	}
 	if err := h.loadModules(ctx); err != nil {
@@ -273,7 +280,7 @@ func (h *Handler) loadModules(ctx caddy.Context) error {
 // configuration.
 func (h *Handler) takePool() error {
 	value, _, err := livePools.LoadOrNew(h.Pool, func() (caddy.Destructor, error) {
-		return &livePool{name: h.Pool, state: pool.New(pool.SystemClock{}, rand.Uint64())}, nil
+		return newLivePool(h.Pool), nil
 	})
 	if err != nil {
 		return fmt.Errorf("making pool %q: %w", h.Pool, err)
@@ -305,6 +312,9 @@ func (h *Handler) Validate() error {
 		return fmt.Errorf("hold: queue must not be negative")
 	}
 	if err := h.Hold.check(); err != nil {
+		return err
+	}
+	if err := h.Instances.check(); err != nil {
 		return err
 	}
 	if h.ResourceAccount != "" && !h.hasAccount(h.ResourceAccount) {

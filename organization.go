@@ -91,11 +91,11 @@ func (h *Handler) identify() {
 
 // reportSharing reports a pair once. organizations must be held.
 func (h *Handler) reportSharing(a, b string) {
-	if h.live.sharing == nil {
-		h.live.sharing = make(map[[2]string]bool)
+	if h.live.oneOrganization == nil {
+		h.live.oneOrganization = make(map[[2]string]bool)
 	}
-	if pair := [2]string{a, b}; !h.live.sharing[pair] {
-		h.live.sharing[pair] = true
+	if pair := [2]string{a, b}; !h.live.oneOrganization[pair] {
+		h.live.oneOrganization[pair] = true
 		h.sameOrganization(a, b)
 	}
 }

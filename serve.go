@@ -100,6 +100,7 @@ type exchange struct {
 
 	opened bool      // the client's event stream was opened while the request waited
 	pinged time.Time // when the last ping went out
+	asked  int       // how often the other instances were asked for what nobody here knows
 	lost   bool      // a ping could not be written: nobody is there
 
 	result result
@@ -192,6 +193,9 @@ func (x *exchange) loop() error {
 			return x.clientGone()
 		}
 		if lease == nil {
+			if x.mayHearOfIt(refused) {
+				continue
+			}
 			if x.mayWaitAgain(last, refused) {
 				x.want.Tried = x.usedUp()
 				continue
@@ -331,6 +335,22 @@ func (x *exchange) usedUp() (keys []string) {
 // making reports whether the request makes a file or a batch.
 func (x *exchange) making() bool {
 	return x.endpoint.Holds() && x.r.Method == http.MethodPost && x.route.Ref == ""
+}
+
+// maxAsked is how often the other instances are asked for one request.
+const maxAsked = 2
+
+// mayHearOfIt reports whether another instance may have told by now who holds what
+// the request names. They are asked again only if what they told was something else.
+func (x *exchange) mayHearOfIt(refused *pool.Refusal) bool {
+	if x.asked >= maxAsked || refused.Unknown == "" && !refused.Unlisted {
+		return false
+	}
+	asked, news := x.h.live.sharing.ask(x.r.Context())
+	if x.asked++; !news {
+		x.asked = maxAsked
+	}
+	return asked
 }
 
 // mayWaitAgain reports whether the accounts that this request has been to will be

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
 
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
@@ -19,18 +18,17 @@ import (
 // holds a reference, so that a pool lives through a reload.
 var livePools = caddy.NewUsagePool()
 
-// livePool is a pool's state with its place in storage.
+// livePool is a pool's state with its place in storage, and its part in sharing it
+// with other instances.
 type livePool struct {
-	name  string
-	state *pool.Pool
+	name    string
+	state   *pool.Pool
+	sharing *sharing
 
-	mu sync.Mutex // guards all below, and makes writes to storage one at a time
-	// storage and logger are those of the newest configuration that was started.
-	storage certmagic.Storage
-	logger  *zap.Logger
-	// restored is true once it is known what storage holds: before that nothing is
-	// written, so that nothing is overwritten unread.
-	restored bool
+	mu sync.Mutex // guards all below, and makes writes of the state one at a time
+	// restored is the instance whose state was read: before that is known, nothing
+	// is written, so that nothing is overwritten unread.
+	restored string
 	saved    uint64 // the count of changes that storage has
 	took     time.Duration
 	failing  bool
@@ -39,7 +37,12 @@ type livePool struct {
 	// at a time tells the pool. mu may be held with it.
 	organizations sync.Mutex
 	// sharing are the pairs of accounts, by name, that were reported.
-	sharing map[[2]string]bool
+	oneOrganization map[[2]string]bool
+}
+
+func newLivePool(name string) *livePool {
+	state := pool.New(pool.SystemClock{}, rand.Uint64())
+	return &livePool{name: name, state: state, sharing: newSharing(name, state)}
 }
 
 // saveEvery is the shortest time between two writes of a pool's state.
@@ -48,67 +51,61 @@ const saveEvery = 2 * time.Second
 // storageTimeout bounds one operation on storage.
 const storageTimeout = 10 * time.Second
 
-func (l *livePool) attach(storage certmagic.Storage, logger *zap.Logger) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.storage, l.logger = storage, logger
+// attach makes the pool work with what a configuration lends.
+func (l *livePool) attach(m *poolMeans) { l.sharing.means.Store(m) }
+
+// stateKey is where the instance keeps the pool's state.
+func (l *livePool) stateKey(instance string) string {
+	return "shunt/" + l.name + "/state/" + instance + ".json"
 }
 
-// stateKey is where this instance keeps the pool's state.
-func (l *livePool) stateKey() (string, error) {
-	id, err := caddy.InstanceID()
-	if err != nil {
-		return "", fmt.Errorf("finding the instance's id: %w", err)
-	}
-	return "shunt/" + l.name + "/state/" + id.String() + ".json", nil
-}
-
-// restore reads what storage holds, once. A record that cannot be read is set
-// aside and reported; it never keeps the pool from serving.
+// restore finds out who we are and reads what storage holds of this instance,
+// once. A record that cannot be read is set aside and reported; it never keeps the
+// pool from serving.
 func (l *livePool) restore(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.restored {
+	if l.restored != "" && l.restored == l.sharing.own() {
 		return
 	}
-	if err := l.load(ctx); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	instance, err := l.sharing.claim(ctx)
+	if errors.Is(err, errInDoubt) {
+		return
+	}
+	if err == nil {
+		l.state.Forget(instance)
+		err = l.load(ctx, instance)
+	}
+	if err != nil {
 		l.report("reading the pool's state", err)
 		return
 	}
-	// Requests may have come before this: what they changed is still to be saved,
-	// so saved stays as it is.
-	l.restored, l.failing = true, false
+	// Requests may have come before this, and another instance's name may have been
+	// ours: what is known is still to be saved.
+	if l.restored != "" {
+		l.sharing.contested.Store(true)
+	}
+	l.restored = instance
+	l.recovered()
+	l.sharing.ready.Store(true)
 }
 
 // load is restore with the lock held. An error means that storage could not be
 // asked, and is worth another try.
-func (l *livePool) load(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
-	defer cancel()
-	key, err := l.stateKey()
-	if err != nil {
-		return err
-	}
-	data, err := l.storage.Load(ctx, key)
+func (l *livePool) load(ctx context.Context, instance string) error {
+	m, key := l.sharing.means.Load(), l.stateKey(instance)
+	data, err := m.storage.Load(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("loading %s: %w", key, err)
 	}
-	broken := l.state.Restore(data)
-	if broken == nil {
-		return nil
+	if broken := l.state.Restore(data); broken != nil {
+		return setAside(ctx, m, key, data, broken, l.name)
 	}
-	aside := fmt.Sprintf("%s.corrupt-%d", key, time.Now().Unix())
-	if err := l.storage.Store(ctx, aside, data); err != nil {
-		return fmt.Errorf("setting the broken record %s aside: %w", key, err)
-	}
-	if err := l.storage.Delete(ctx, key); err != nil {
-		return fmt.Errorf("removing the broken record %s, of which %s is a copy: %w", key, aside, err)
-	}
-	l.logger.Error("the pool's state cannot be read; it was set aside and the pool starts without it",
-		logPool(l.name), zap.String("record", key), zap.String("set_aside_as", aside), logError(broken))
 	return nil
 }
 
@@ -134,7 +131,10 @@ func (l *livePool) keepSaved(ctx context.Context) {
 func (l *livePool) save() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.restored || l.storage == nil || l.state.Changes() == l.saved {
+	if l.restored == "" || l.restored != l.sharing.own() {
+		return
+	}
+	if again := l.sharing.contested.Swap(false); !again && l.state.Changes() == l.saved {
 		return
 	}
 	begun := time.Now()
@@ -142,22 +142,20 @@ func (l *livePool) save() {
 		l.report("writing the pool's state", err)
 		return
 	}
-	l.took, l.failing = time.Since(begun), false
+	l.took = time.Since(begun)
+	l.recovered()
 }
 
 // store is save with the lock held.
 func (l *livePool) store() error {
-	key, err := l.stateKey()
-	if err != nil {
-		return err
-	}
+	key := l.stateKey(l.restored)
 	data, changes, err := l.state.Snapshot()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
 	defer cancel()
-	if err := l.storage.Store(ctx, key, data); err != nil {
+	if err := l.sharing.means.Load().storage.Store(ctx, key, data); err != nil {
 		return fmt.Errorf("storing %s: %w", key, err)
 	}
 	l.saved = changes
@@ -167,15 +165,24 @@ func (l *livePool) store() error {
 // report logs the first of a row of failures: they come every few seconds.
 func (l *livePool) report(doing string, err error) {
 	if !l.failing {
-		l.logger.Error(doing+" failed; it will be tried again", logPool(l.name), logError(err))
+		l.sharing.means.Load().logger.Error(doing+" failed; it will be tried again", logPool(l.name), logError(err))
 	}
 	l.failing = true
 }
 
-// Destruct writes the state a last time: the last configuration has let go.
-// Requests may still use the pool.
+// recovered logs the end of a row of failures.
+func (l *livePool) recovered() {
+	if l.failing {
+		l.sharing.means.Load().logger.Info("the storage of the pool's state works again", logPool(l.name))
+	}
+	l.failing = false
+}
+
+// Destruct writes the state a last time, and tells the other instances that this
+// one is gone: the last configuration has let go. Requests may still use the pool.
 func (l *livePool) Destruct() error {
 	l.save()
+	l.sharing.lastly(true)
 	return nil
 }
 

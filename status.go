@@ -27,6 +27,8 @@ type statusView struct {
 	LastName   *string         `json:"last_used_account"`
 	Recent     []recentRequest `json:"recent_requests"`
 	People     []personStatus  `json:"people"`
+	// Instances are the Caddy processes that share the pool, this one first.
+	Instances []instanceStatus `json:"instances"`
 }
 
 type accountStatus struct {
@@ -141,6 +143,7 @@ func (h *Handler) status(who person) *statusView {
 		Waiting: v.Waiting, Sessions: v.Sessions,
 		Pinned: optional(v.Pinned), PinnedName: optional(v.Pinned), LastUsed: optional(v.LastUsed), LastName: optional(v.LastUsed),
 		Accounts: []accountStatus{}, Recent: []recentRequest{}, People: []personStatus{},
+		Instances: h.live.sharing.instances(),
 	}
 	for i := range v.Accounts {
 		s.Accounts = append(s.Accounts, h.accounts[i].status(&v.Accounts[i], who))

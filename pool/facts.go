@@ -2,6 +2,7 @@ package pool
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -42,6 +43,7 @@ type accountFacts struct {
 
 // peer is what is counted for an instance that tells us facts.
 type peer struct {
+	said     [sha256.Size]byte       // what it told last; zero when it is to be heard anew
 	accounts map[string]*peerAccount // by Member.Key
 	people   map[string]Totals
 }
@@ -133,7 +135,10 @@ func (p *Pool) Merge(name string, data []byte) error {
 	defer p.mu.Unlock()
 	now := p.now()
 	f.shift(now)
-	told := p.peers[name]
+	told, said := p.peers[name], sha256.Sum256(data)
+	if told != nil && told.said == said {
+		return nil
+	}
 	if told == nil && len(p.peers) >= maxPeers {
 		return fmt.Errorf("reading a peer's facts: there are more than %d peers", maxPeers)
 	}
@@ -145,7 +150,7 @@ func (p *Pool) Merge(name string, data []byte) error {
 			p.policy, p.policyAt = policy, f.PolicyAt
 		}
 	}
-	heard := &peer{accounts: make(map[string]*peerAccount, len(f.Accounts)), people: make(map[string]Totals, len(f.People))}
+	heard := &peer{said: said, accounts: make(map[string]*peerAccount, len(f.Accounts)), people: make(map[string]Totals, len(f.People))}
 	for i := range f.Accounts {
 		if t := &f.Accounts[i]; t.Key != "" && (p.accounts[t.Key] != nil || len(p.accounts) < maxAccounts) {
 			heard.accounts[t.Key] = p.hear(t, told, now)
@@ -221,6 +226,7 @@ func (l *limits) spentElsewhere(before, after *peerAccount) {
 	}
 	for family, cost := range after.cost {
 		more := cost - before.cost[family]
+		after.cost[family] = max(cost, before.cost[family]) // an older record may come again
 		if !(more > 0) || more > mostRestored {
 			continue
 		}
@@ -344,8 +350,18 @@ func (p *Pool) Drop(name string) {
 	for _, t := range other.accounts {
 		t.burn, t.reserved = decayed{}, 0
 	}
+	other.said = [sha256.Size]byte{}
 	p.weigh(p.now())
 	p.changes++
+}
+
+// Forget takes back what is counted for the peer of that name, which turns out to
+// have been this instance in another life: it knows its own counters.
+func (p *Pool) Forget(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.peers, name)
+	p.weigh(p.now())
 }
 
 // totalsElsewhere is what the peers count of an account. mu must be held.
