@@ -134,9 +134,9 @@ func (s *sharing) share(ctx context.Context) {
 			if s.urgentAt.IsZero() {
 				s.urgentAt = time.Now()
 			}
-			in := s.tellIn(s.means.Load(), time.Now())
+			in := s.dueIn(s.means.Load(), time.Now())
 			s.mu.Unlock()
-			timer.Reset(max(0, in))
+			timer.Reset(in)
 		case <-timer.C:
 			timer.Reset(s.step(ctx))
 		}
@@ -153,7 +153,11 @@ func (s *sharing) step(ctx context.Context) time.Duration {
 		s.write(ctx, m, false)
 	}
 	s.publish()
-	now := time.Now()
+	return s.dueIn(m, time.Now())
+}
+
+// dueIn is how long it is until there may be something to do.
+func (s *sharing) dueIn(m *poolMeans, now time.Time) time.Duration {
 	next := s.lookAt
 	if s.company && s.peekAt.Before(next) {
 		next = s.peekAt

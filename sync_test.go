@@ -319,3 +319,21 @@ func (n *node) serve() {
 	lease.Report(&anthropic.Verdict{Name: "served"}, nil)
 	lease.End(anthropic.Usage{InputTokens: 1})
 }
+
+// TestNewsWhileAloneDoesNotDelayTheLook: an instance that has something urgent to
+// tell, and nobody to tell it to, finds who comes as soon as ever.
+func TestNewsWhileAloneDoesNotDelayTheLook(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		storage := newSharedStorage()
+		a := newNode(t, storage, "x").start()
+		defer a.stop()
+		time.Sleep(time.Second)
+		a.state.Pin("a")
+		b := newNode(t, storage, "y").start()
+		defer b.stop()
+		time.Sleep(6 * time.Second)
+		if !a.lives("y") {
+			t.Errorf("%+v", a.sharing.instances())
+		}
+	})
+}
