@@ -121,6 +121,8 @@ test_all() {
 	mkdir -p bin
 	need gcc gcc    # for the race detector
 	need npm npm
+	need redis-server redis-server
+	need pgrep procps
 	need_node
 	say "Formatting"
 	unformatted=$(gofmt -l $(git ls-files '*.go' 2>/dev/null || find . -name '*.go'))

@@ -26,6 +26,9 @@ import (
 // binary is the Caddy under test.
 var binary string
 
+// built are the folders of other Caddys that tests have built.
+var built []string
+
 // served counts the answers that came through a pool, so that a run in which
 // nothing was tested cannot look green.
 var served atomic.Int64
@@ -50,6 +53,9 @@ func run(m *testing.M) int {
 		}
 	}
 	code := m.Run()
+	for _, folder := range built {
+		_ = os.RemoveAll(folder)
+	}
 	fmt.Printf("integration: %d answers through a real Caddy\n", served.Load())
 	if code == 0 && served.Load() == 0 {
 		fmt.Fprintln(os.Stderr, "integration: nothing was tested")

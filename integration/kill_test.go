@@ -23,6 +23,7 @@ var failing = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	built = append(built, folder)
 	file := filepath.Join(folder, "caddy")
 	out, err := exec.Command("go", "build", "-tags", "nobadger,nomysql,nopgx,shuntfail", "-o", file, "../cmd/caddy").CombinedOutput()
 	if err != nil {
