@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -55,11 +56,10 @@ func (s *sharing) claim(ctx context.Context) (string, error) {
 	m := s.means.Load()
 	wanted := m.instance
 	if wanted == "" {
-		id, err := caddy.InstanceID()
-		if err != nil {
+		var err error
+		if wanted, err = instanceID(ctx); err != nil {
 			return "", fmt.Errorf("finding the instance's id: %w", err)
 		}
-		wanted = id.String()
 	}
 	// Without the lock, two that start in the same moment could take the same name.
 	// They would notice later; so a storage that cannot lock is no reason to stop.
@@ -93,6 +93,22 @@ func (s *sharing) claim(ctx context.Context) (string, error) {
 		return name, nil
 	}
 	return "", fmt.Errorf("all names from %s to %s-%d are in use by other processes", wanted, wanted, maxTwins)
+}
+
+// settled is the age from which Caddy's file with the instance's id is not written
+// any more.
+const settled = 100 * time.Millisecond
+
+// instanceID is Caddy's id of this instance. At the very first start others in the
+// process make one too, and the last to write it wins; the file tells which.
+func instanceID(ctx context.Context) (string, error) {
+	for {
+		id, err := caddy.InstanceID()
+		info, unknown := os.Stat(filepath.Join(caddy.AppDataDir(), "instance.uuid"))
+		if unknown != nil || time.Since(info.ModTime()).Abs() >= settled || !pause(ctx, settled/4) {
+			return id.String(), err
+		}
+	}
 }
 
 // take makes the name ours. What the instance of that name has told stays to be

@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/certmagic"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
@@ -212,6 +214,29 @@ func TestInstancesAgree(t *testing.T) {
 				t.Errorf("interval %s", got)
 			}
 		})
+	}
+}
+
+// TestFirstInstanceID: another part of Caddy makes an id in the same moment.
+func TestFirstInstanceID(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	want := uuid.NewString()
+	late := time.AfterFunc(20*time.Millisecond, func() {
+		if err := os.WriteFile(filepath.Join(caddy.AppDataDir(), "instance.uuid"), []byte(want), 0o600); err != nil {
+			t.Error(err)
+		}
+	})
+	defer late.Stop()
+	if got, err := instanceID(t.Context()); got != want {
+		t.Errorf("%s, %v; the file has %s", got, err, want)
+	}
+	begun := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(filepath.Join(caddy.AppDataDir(), "instance.uuid"), begun, begun); err != nil {
+		t.Fatal(err)
+	}
+	begun = time.Now()
+	if got, err := instanceID(t.Context()); got != want || time.Since(begun) > settled/2 {
+		t.Errorf("%s, %v, after %s", got, err, time.Since(begun))
 	}
 }
 
