@@ -91,7 +91,8 @@ type site struct {
 	t      *testing.T
 	home   string
 	binary string
-	admin  string // host:port
+	attr   *syscall.SysProcAttr // of the process; nil for the usual
+	admin  string               // host:port
 	url    string
 	env    []string
 	config string // with the placeholders filled in
@@ -158,7 +159,7 @@ func (s *site) start() {
 	}
 	defer log.Close()
 	s.cmd = exec.Command(s.binary, "run", "--config", s.caddyfile(), "--adapter", "caddyfile")
-	s.cmd.Env, s.cmd.Dir = s.environment(), s.home
+	s.cmd.Env, s.cmd.Dir, s.cmd.SysProcAttr = s.environment(), s.home, s.attr
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
