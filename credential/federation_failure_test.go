@@ -258,3 +258,46 @@ func TestFederationClosed(t *testing.T) {
 		}
 	})
 }
+
+// TestFederationFileFlickers: a refused assertion that is away and back is the same one.
+func TestFederationFileFlickers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := newFederationServer(t)
+		srv.refused[jwt("one", time.Time{})] = true
+		w := newWorkload(t, srv, nil)
+		w.runs(t)
+		for range 2 {
+			if err := os.Remove(w.file); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * assertionGap)
+			w.write(t, jwt("one", time.Time{}))
+			time.Sleep(2 * assertionGap)
+		}
+		synctest.Wait()
+		if s := w.Status(); srv.called() != 1 || !s.LoginRequired {
+			t.Errorf("%d calls, status %+v", srv.called(), s)
+		}
+	})
+}
+
+func TestFederationConfigErrors(t *testing.T) {
+	good := FederationConfig{Assertion: Assertion{Env: "X"}, Rule: "r", Organization: "o", ServiceAccount: "s"}
+	for name, change := range map[string]func(*FederationConfig){
+		"no assertion":       func(c *FederationConfig) { c.Assertion = Assertion{} },
+		"two assertions":     func(c *FederationConfig) { c.Assertion.File = "/x" },
+		"no rule":            func(c *FederationConfig) { c.Rule = "" },
+		"no organization":    func(c *FederationConfig) { c.Organization = "" },
+		"no service account": func(c *FederationConfig) { c.ServiceAccount = "" },
+		"clear http":         func(c *FederationConfig) { c.TokenURL = "http://example.com/token" },
+	} {
+		cfg := good
+		change(&cfg)
+		if _, err := NewFederation(cfg); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if f, err := NewFederation(good); err != nil || f.cfg.TokenURL != "https://api.anthropic.com/v1/oauth/token" {
+		t.Errorf("a good configuration: %v", err)
+	}
+}

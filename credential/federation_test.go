@@ -363,23 +363,35 @@ func TestFederationSameTokenAgain(t *testing.T) {
 	})
 }
 
-func TestFederationConfigErrors(t *testing.T) {
-	good := FederationConfig{Assertion: Assertion{Env: "X"}, Rule: "r", Organization: "o", ServiceAccount: "s"}
-	for name, change := range map[string]func(*FederationConfig){
-		"no assertion":       func(c *FederationConfig) { c.Assertion = Assertion{} },
-		"two assertions":     func(c *FederationConfig) { c.Assertion.File = "/x" },
-		"no rule":            func(c *FederationConfig) { c.Rule = "" },
-		"no organization":    func(c *FederationConfig) { c.Organization = "" },
-		"no service account": func(c *FederationConfig) { c.ServiceAccount = "" },
-		"clear http":         func(c *FederationConfig) { c.TokenURL = "http://example.com/token" },
+func TestFederationGetWaitsOnlyNearTheEnd(t *testing.T) {
+	for _, tc := range []struct {
+		life  int
+		after time.Duration
+		waits bool
+	}{
+		{3600, 59*time.Minute + 29*time.Second, false},
+		{3600, 59*time.Minute + 31*time.Second, true},
+		{60, 44 * time.Second, false}, // a quarter of a short life
+		{60, 46 * time.Second, true},
 	} {
-		cfg := good
-		change(&cfg)
-		if _, err := NewFederation(cfg); err == nil {
-			t.Errorf("%s: no error", name)
-		}
-	}
-	if f, err := NewFederation(good); err != nil || f.cfg.TokenURL != "https://api.anthropic.com/v1/oauth/token" {
-		t.Errorf("a good configuration: %v", err)
+		synctest.Test(t, func(t *testing.T) {
+			srv := newFederationServer(t)
+			srv.life = tc.life
+			w := newWorkload(t, srv, nil) // nobody runs it: Get alone renews
+			w.want(t, "fed-1")
+			srv.set(func() { srv.before = func() { time.Sleep(time.Second) } })
+			time.Sleep(tc.after)
+			began, token := time.Now(), "fed-1"
+			if tc.waits {
+				token = "fed-2"
+			}
+			w.want(t, token)
+			if waited := time.Since(began) > 0; waited != tc.waits {
+				t.Errorf("life %d, after %v: waited %v", tc.life, tc.after, waited)
+			}
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			w.want(t, "fed-2")
+		})
 	}
 }
