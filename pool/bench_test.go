@@ -64,3 +64,43 @@ func BenchmarkPick(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkMerge: what a peer with a hundred thousand conversations tells, while
+// others choose accounts; the longest of their waits is what matters.
+func BenchmarkMerge(b *testing.B) {
+	c := newClock()
+	told := New(c, 1).Group(members("a", "b"), Policies[DefaultPolicy])
+	for i := range maxSessions {
+		lease, _ := told.Pick(message(fmt.Sprint("s", i)))
+		lease.Report(&served, nil)
+		lease.End(anthropic.Usage{})
+	}
+	data, err := told.Pool().Facts(time.Time{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var longest time.Duration
+	for b.Loop() {
+		g := New(c, 2).Group(members("a", "b"), Policies[DefaultPolicy])
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if err := g.Pool().Merge("x", data); err != nil {
+				b.Error(err)
+			}
+		}()
+		for waiting := true; waiting; {
+			select {
+			case <-done:
+				waiting = false
+			default:
+				begun := time.Now()
+				lease, _ := g.Pick(message("mine"))
+				longest = max(longest, time.Since(begun))
+				lease.End(anthropic.Usage{})
+			}
+		}
+	}
+	b.ReportMetric(float64(len(data))/1e6, "MB")
+	b.ReportMetric(float64(longest.Microseconds())/1e3, "longest-pick-ms")
+}

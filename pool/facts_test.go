@@ -203,6 +203,116 @@ func TestLoadElsewhereCounts(t *testing.T) {
 	}
 }
 
+// TestInstancesLearnCapacityTogether: utilization grows by what all of them spend.
+func TestInstancesLearnCapacityTogether(t *testing.T) {
+	const holds = 30e6
+	c, g := instances(t, 2)
+	reset, spent := c.now.Add(4*time.Hour), 0.0
+	usage := anthropic.Usage{InputTokens: 100_000}
+	var older [2][]byte
+	for i := range 60 {
+		one := g[i%2]
+		one.Pool().Pin("a")
+		lease := pick(t, one, message(""))
+		lease.Report(&served, &anthropic.Limits{Windows: []anthropic.Window{{Name: "5h", Utilization: spent / holds, Reset: reset}}})
+		lease.End(usage)
+		spent += anthropic.Load("claude-opus-5", usage)
+		c.advance(time.Second)
+		// Also an older record again, as of an instance that wrote everything.
+		inform(t, one, fmt.Sprint("peer", i%2), g[1-i%2])
+		if older[i%2] != nil {
+			if err := g[1-i%2].Pool().Merge(fmt.Sprint("peer", i%2), older[i%2]); err != nil {
+				t.Fatal(err)
+			}
+			inform(t, one, fmt.Sprint("peer", i%2), g[1-i%2])
+		} else if older[i%2], _ = one.Pool().Facts(time.Time{}); older[i%2] == nil {
+			t.Fatal("no facts")
+		}
+	}
+	for i := range g {
+		if got := g[i].states[0].limits.fiveHour.Capacity.units(); got < 0.9*holds || got > 1.1*holds {
+			t.Errorf("instance %d learned %.3g, and the window holds %.3g", i, got, holds)
+		}
+	}
+}
+
+func TestSpendingElsewhereCounts(t *testing.T) {
+	c, g := instances(t, 2)
+	told := &anthropic.Limits{Windows: []anthropic.Window{{Name: "5h", Utilization: 0.1, Reset: c.now.Add(3 * time.Hour)}}}
+	g[0].Pool().Pin("a")
+	lease := pick(t, g[0], message(""))
+	lease.Report(&served, told)
+	lease.End(anthropic.Usage{InputTokens: 1_000_000})
+	inform(t, g[0], "one", g[1])
+	g[1].Pool().Pin("")
+	if burn := g[1].Explain(message("new"), 0).Accounts[0].Burn; !(burn > 0) {
+		t.Errorf("what was just spent elsewhere counts as %v", burn)
+	}
+}
+
+// TestTiesAreBrokenEverywhereAlike: what was learned at the same time.
+func TestTiesAreBrokenEverywhereAlike(t *testing.T) {
+	_, g := instances(t, 2)
+	g[0].Pool().Pin("a")
+	g[1].Pool().Pin("b")
+	inform(t, g[0], "one", g[1])
+	inform(t, g[1], "two", g[0])
+	if one, two := g[0].Pool().Pinned(), g[1].Pool().Pinned(); one != two {
+		t.Errorf("pinned is %q here and %q there", one, two)
+	}
+}
+
+func TestHoldingsAndBurstsTravel(t *testing.T) {
+	c, g := instances(t, 2)
+	hold := func(i int, account string, life time.Duration) {
+		g[i].Pool().Pin(account)
+		lease := pick(t, g[i], message(""))
+		lease.Hold("file_1", life)
+		lease.End(anthropic.Usage{})
+	}
+	hold(0, "a", time.Hour)
+	hold(1, "b", 2*time.Hour)
+	inform(t, g[1], "two", g[0])
+	inform(t, g[0], "one", g[1])
+	for i := range g {
+		g[i].Pool().Pin("")
+		req := message("")
+		req.Refs = []string{"file_1"}
+		if lease := pick(t, g[i], req); lease.Member.Name != "b" {
+			t.Errorf("instance %d looks at %s", i, lease.Member.Name)
+		} else {
+			lease.End(anthropic.Usage{})
+		}
+	}
+	g[0].Pool().Pin("a")
+	for range 4 {
+		pick(t, g[0], message(""))
+	}
+	last := pick(t, g[0], message(""))
+	c.advance(time.Second)
+	last.Report(&anthropic.Verdict{Name: verdictBurst, Scope: anthropic.ScopeAccount, Action: anthropic.Next, Until: c.now.Add(time.Second), Source: "retry-after"}, nil)
+	inform(t, g[0], "one", g[1])
+	if a, b := g[0].states[0].limit, g[1].states[0].limit; a.Most == 0 || a != b {
+		t.Errorf("the limit is %+v here and %+v there", a, b)
+	}
+}
+
+func TestForgottenPeerCountsNoMore(t *testing.T) {
+	_, g := instances(t, 2)
+	lease := pick(t, g[0], message("s"))
+	lease.Report(&served, nil)
+	lease.End(anthropic.Usage{InputTokens: 1})
+	g[0].Pool().Finish(Record{User: "ann"}, lease.Member.Key, nil)
+	inform(t, g[0], "one", g[1])
+	if n := g[1].View().People["ann"].Requests; n != 1 {
+		t.Fatalf("%d requests", n)
+	}
+	g[1].Pool().Forget("one")
+	if n := g[1].View().People["ann"].Requests; n != 0 {
+		t.Errorf("%d requests of a peer that is forgotten", n)
+	}
+}
+
 // TestClockOfAPeerIsAhead: what it tells does not stand against what is learned here
 // later.
 func TestClockOfAPeerIsAhead(t *testing.T) {

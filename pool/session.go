@@ -80,16 +80,19 @@ type sessionSnapshot struct {
 	Tokens  int64     `json:"tokens,omitempty"`
 }
 
-// liveSessions lists the places that still matter, least recently used first, and
-// forgets the others.
-func (p *Pool) liveSessions(now time.Time) []sessionSnapshot {
-	live := make([]sessionSnapshot, 0, p.sessions.len())
+// liveSessions lists the places that still matter of sessions that were served at
+// or after since, least recently used first, and forgets those that do not matter.
+func (p *Pool) liveSessions(since, now time.Time) []sessionSnapshot {
+	var live []sessionSnapshot
+	if since.IsZero() {
+		live = make([]sessionSnapshot, 0, p.sessions.len())
+	}
 	p.sessions.oldestFirst(func(key sessionKey, s *place) {
 		if s.over(now) {
 			p.sessions.remove(key)
 			return
 		}
-		if !s.Unproved {
+		if !s.Unproved && !s.HomeAt.Before(since) {
 			live = append(live, sessionSnapshot{User: key.User, Session: key.Session, Family: key.Family,
 				Account: s.Account, Until: s.Until, Home: s.Home, HomeAt: s.HomeAt, Tokens: s.Tokens})
 		}

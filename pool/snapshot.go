@@ -73,7 +73,7 @@ func (p *Pool) Snapshot() (data []byte, changes uint64, err error) {
 	now := p.now()
 	s := snapshot{
 		Version: snapshotVersion, Taken: now, Pin: p.pin, LastUsed: p.lastUsed,
-		Sessions: p.liveSessions(now), Bound: liveHoldings(&p.bound, now), Made: liveHoldings(&p.made, now),
+		Sessions: p.liveSessions(time.Time{}, now), Bound: liveHoldings(&p.bound, now), Made: liveHoldings(&p.made, now),
 		Costs: make(map[string]float64, len(p.costs)), Recent: p.recent.newestFirst(), People: make(map[string]*Totals, len(p.people)),
 	}
 	if p.policy != nil {

@@ -19,7 +19,6 @@ type window struct {
 	Reset         time.Time `json:"reset,omitzero"`
 	ResetAt       time.Time `json:"reset_at,omitzero"`
 	Capacity      capacity  `json:"capacity,omitzero"`
-	CapacityAt    time.Time `json:"capacity_at,omitzero"`
 }
 
 func (w *window) learn(said *anthropic.Window, now time.Time) {
@@ -28,7 +27,6 @@ func (w *window) learn(said *anthropic.Window, now time.Time) {
 	}
 	if said.Utilization >= 0 {
 		w.Capacity.told(said.Utilization, w.Reset)
-		w.CapacityAt = now
 		w.Utilization, w.UtilizationAt = said.Utilization, now
 	}
 	if said.Status != "" {
@@ -79,8 +77,10 @@ func (w *window) merge(o *window) {
 	if o.ResetAt.After(w.ResetAt) {
 		w.Reset, w.ResetAt = o.Reset, o.ResetAt
 	}
-	if (o.CapacityAt.After(w.CapacityAt) || w.Capacity == (capacity{})) && o.Capacity.sane() {
-		w.Capacity, w.CapacityAt = o.Capacity, o.CapacityAt
+	// What is learned is not exchanged but for a start: what others spend is counted
+	// here, see spentElsewhere.
+	if w.Capacity == (capacity{}) && o.Capacity.sane() {
+		w.Capacity = o.Capacity
 	}
 }
 
