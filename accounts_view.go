@@ -15,6 +15,7 @@ const (
 	stateLoginRequired = "login_required"
 	stateBenched       = "benched"
 	stateUnsaved       = "unsaved"
+	stateNoToken       = "no_token"
 	// Of a configuration that is not running no more is known than that there is a
 	// login, or another credential.
 	stateStored     = "stored"
@@ -88,8 +89,18 @@ func runningLine(h *Handler, a *account, v *pool.AccountView) accountLine {
 			l.State, l.Until = stateLoginRequired, time.Time{}
 		}
 	}
+	if lacksToken(&status, time.Now()) {
+		l.State, l.Reason, l.Until = stateNoToken, status.LastError, status.NextTry
+	}
 	l.login(status)
 	return l
+}
+
+// lacksToken reports whether there is nothing to send since getting a token has
+// failed, which may pass.
+func lacksToken(s *credential.Status, now time.Time) bool {
+	none := s.Version == "" || !s.Expires.IsZero() && !now.Before(s.Expires)
+	return s.LastError != "" && none && (s.Kind == credential.KindOAuth || s.Kind == credential.KindFederation)
 }
 
 // runningAccount is an account of the configuration that serves, as one of its

@@ -205,12 +205,6 @@ func (h *Handler) emitBench(account string, b *pool.BenchView, over bool) {
 	})
 }
 
-// emitSameOrganization tells that accounts of the pool belong to one organization,
-// so that one adds no capacity to the other.
-func (h *Handler) emitSameOrganization(accounts []string) {
-	h.emit(eventSameOrganization, map[string]any{"accounts": accounts})
-}
-
 // exhaustedEvery is the least time between two events of a pool that is exhausted.
 const exhaustedEvery = time.Minute
 

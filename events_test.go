@@ -74,6 +74,15 @@ func TestLoginEvents(t *testing.T) {
 	})
 }
 
+// TestFederationEvents: those of a federation are told as those of a login.
+func TestFederationEvents(t *testing.T) {
+	_, upstream := fctest.Start(t, fakeclaude.Options{Accounts: workloads()})
+	s := begin(t, "federated", t.TempDir(), federationBlock(upstream, assertion(t, `{}`)))
+	if data := s.sink.await(t, eventTokenRefreshed, "federated", 1); data["account"] != "cluster" || data["expires"] == "" {
+		t.Errorf("refreshed: %v", data)
+	}
+}
+
 // TestEachKindOfLoginEvent: each has its name and its fields.
 func TestEachKindOfLoginEvent(t *testing.T) {
 	s := begin(t, "kinds", t.TempDir(), "account a {\napi_key sk-ant-api03-aaaa\n}")
@@ -89,7 +98,7 @@ func TestEachKindOfLoginEvent(t *testing.T) {
 			t.Errorf("%s: %v", name, all)
 		}
 	}
-	s.h.emitSameOrganization([]string{"a", "b"})
+	s.h.sameOrganization("a", "b")
 	if data := s.sink.await(t, eventSameOrganization, "kinds", 1); len(data["accounts"].([]string)) != 2 {
 		t.Errorf("same organization: %v", data)
 	}

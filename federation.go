@@ -118,6 +118,7 @@ func (h *Handler) openFederation(a *account) (identity string, err error) {
 // account was benched for.
 func (k *keeper) federationEvent(e credential.Event) {
 	with := k.with.Load()
+	with.tell(e)
 	log := with.logger.With(zap.String("account", e.Key))
 	switch e.Type {
 	case credential.EventRefreshed:

@@ -105,7 +105,7 @@ func (h *Handler) reportSharing(a, b string) {
 func (h *Handler) sameOrganization(a, b string) {
 	h.logger.Warn("accounts "+a+" and "+b+" draw on the same organisation's limits; the second adds no capacity",
 		logPool(h.Pool), zap.Strings("accounts", []string{a, b}))
-	h.emitSameOrganization([]string{a, b})
+	h.emit(eventSameOrganization, map[string]any{"accounts": []string{a, b}})
 }
 
 // organizationNow is the organisation as it was last heard of, by this handler or

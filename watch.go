@@ -8,25 +8,19 @@ import (
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
-const (
-	// watchEvery is how often the accounts are looked at for events.
-	watchEvery = time.Second
-	// watchLoginsEvery is how many looks at accounts there are to one at logins.
-	watchLoginsEvery = 30
-)
+// watchEvery is how often the accounts and their logins are looked at for events.
+const watchEvery = time.Second
 
 // watch tells of what comes with time, and no request need be there to see: benches
 // that begin and end, logins that near their end. It blocks until ctx ends.
 func (a *App) watch(ctx context.Context) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
-	for n := 0; ; n++ {
+	for {
 		if newestApp() == a { // during a reload there are two
 			handlers := a.registered()
 			watchedBenches.look(handlers)
-			if n%watchLoginsEvery == 0 {
-				eachAccount(handlers, func(h *Handler, acct *account) { h.watchLogin(acct, time.Now()) })
-			}
+			eachAccount(handlers, func(h *Handler, acct *account) { h.watchLogin(acct, time.Now()) })
 		}
 		select {
 		case <-ctx.Done():

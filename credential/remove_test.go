@@ -67,6 +67,18 @@ func TestFollowing(t *testing.T) {
 	}
 }
 
+func TestRemoveTakesTheNoteOfARefreshToo(t *testing.T) {
+	ctx, st := context.Background(), newMemStorage()
+	st.put(t, "a", "r", time.Time{})
+	st.putIntent(t, intent{Token: refreshName("r"), Since: time.Now(), By: "peer"})
+	if _, err := Remove(ctx, st, testKey, nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(st.data) != 0 {
+		t.Errorf("%d records are left", len(st.data))
+	}
+}
+
 func TestRemove(t *testing.T) {
 	ctx, st := context.Background(), newMemStorage()
 	var asked []string
