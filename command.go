@@ -1,6 +1,9 @@
 package shunt
 
 import (
+	"context"
+
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
@@ -22,10 +25,17 @@ storage that the configuration names.`,
 	})
 }
 
-// placeFlags adds the flags by which all commands find the pools.
-func placeFlags(cmd *cobra.Command) {
+// onSite makes the command do that, with the flags by which all commands find the
+// pools.
+func onSite(cmd *cobra.Command, do func(context.Context, caddycmd.Flags) error) {
 	cmd.Flags().StringP("config", "c", "", "Caddy's configuration file (default: the Caddyfile here)")
 	cmd.Flags().StringP("adapter", "a", "", "The configuration's adapter")
 	cmd.Flags().String("pool", "", "The pool, if several have such an account")
 	cmd.Flags().String("address", "", "The address of the admin API (default: the configuration's, or localhost:2019)")
+	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(flags caddycmd.Flags) (int, error) {
+		if err := do(context.Background(), flags); err != nil {
+			return caddy.ExitCodeFailedStartup, err
+		}
+		return caddy.ExitCodeSuccess, nil
+	})
 }

@@ -34,16 +34,8 @@ When no Caddy is running, it shows what configuration and storage tell.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().Bool("json", false, "Print JSON, as the admin API's /shunt/accounts")
-	placeFlags(cmd)
-	cmd.RunE = caddycmd.WrapCommandFuncForCobra(runAccounts)
+	onSite(cmd, doAccounts)
 	return cmd
-}
-
-func runAccounts(flags caddycmd.Flags) (int, error) {
-	if err := doAccounts(context.Background(), flags); err != nil {
-		return caddy.ExitCodeFailedStartup, err
-	}
-	return caddy.ExitCodeSuccess, nil
 }
 
 func doAccounts(ctx context.Context, flags caddycmd.Flags) error {

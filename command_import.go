@@ -47,16 +47,8 @@ the command as the user that runs Caddy then.`,
 	}
 	cmd.Flags().StringP("file", "f", "", "The credentials file; - for standard input (default: Claude Code's)")
 	cmd.Flags().Bool("read-only", false, "Follow the file instead of refreshing the login")
-	placeFlags(cmd)
-	cmd.RunE = caddycmd.WrapCommandFuncForCobra(runImport)
+	onSite(cmd, doImport)
 	return cmd
-}
-
-func runImport(flags caddycmd.Flags) (int, error) {
-	if err := doImport(context.Background(), flags); err != nil {
-		return caddy.ExitCodeFailedStartup, err
-	}
-	return caddy.ExitCodeSuccess, nil
 }
 
 func doImport(ctx context.Context, flags caddycmd.Flags) error {

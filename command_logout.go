@@ -31,16 +31,8 @@ removed. A read-only login is never revoked: it is somebody else's.`,
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().Bool("no-revoke", false, "Do not tell the token server")
-	placeFlags(cmd)
-	cmd.RunE = caddycmd.WrapCommandFuncForCobra(runLogout)
+	onSite(cmd, doLogout)
 	return cmd
-}
-
-func runLogout(flags caddycmd.Flags) (int, error) {
-	if err := doLogout(context.Background(), flags); err != nil {
-		return caddy.ExitCodeFailedStartup, err
-	}
-	return caddy.ExitCodeSuccess, nil
 }
 
 func doLogout(ctx context.Context, flags caddycmd.Flags) error {

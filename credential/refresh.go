@@ -231,20 +231,29 @@ func (o *OAuth) unreadable(ctx context.Context, raw []byte, print string, err er
 	return reason + "; a copy is at " + aside
 }
 
-// poll looks into storage on the caller's time.
-func (o *OAuth) poll(ctx context.Context) error {
+// hold takes the slot on the caller's time, as a job that Close waits for. The
+// caller owes release.
+func (o *OAuth) hold(ctx context.Context) (release func(), err error) {
 	if !o.begin() {
-		return ErrClosed
+		return nil, ErrClosed
 	}
-	defer o.end()
 	select {
 	case o.slot <- struct{}{}:
+		return func() { <-o.slot; o.end() }, nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for a refresh to end: %w", ctx.Err())
+		o.end()
+		return nil, fmt.Errorf("waiting for a refresh to end: %w", ctx.Err())
 	}
-	defer func() { <-o.slot }()
-	err := o.look(ctx)
+}
+
+// poll looks into storage on the caller's time.
+func (o *OAuth) poll(ctx context.Context) error {
+	release, err := o.hold(ctx)
 	if err != nil {
+		return err
+	}
+	defer release()
+	if err = o.look(ctx); err != nil {
 		o.note(err)
 	}
 	return err

@@ -62,16 +62,11 @@ func Remove(ctx context.Context, st Storage, key string, revoke func(context.Con
 // memory until its access token ends, as one is that only vanished. It fails with
 // ErrLoginRequired when storage has none, which after Remove is as it should be.
 func (o *OAuth) Forget(ctx context.Context) error {
-	if !o.begin() {
-		return ErrClosed
+	release, err := o.hold(ctx)
+	if err != nil {
+		return err
 	}
-	defer o.end()
-	select {
-	case o.slot <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for a refresh to end: %w", ctx.Err())
-	}
-	defer func() { <-o.slot }()
+	defer release()
 	o.mu.Lock()
 	o.unsaved, o.seen = nil, ""
 	o.nextTry, o.failures, o.cause = time.Time{}, 0, nil

@@ -19,18 +19,23 @@ import (
 
 // failing is a Caddy that can be made to die at a named step of a refresh.
 var failing = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "shunt-failpoints")
+	return build("../cmd/caddy")
+})
+
+// build makes another Caddy with failpoints, of the program in that folder.
+func build(program string) (string, error) {
+	folder, err := os.MkdirTemp("", "shunt-caddy")
 	if err != nil {
 		return "", err
 	}
 	built = append(built, folder)
 	file := filepath.Join(folder, "caddy")
-	out, err := exec.Command("go", "build", "-tags", "nobadger,nomysql,nopgx,shuntfail", "-o", file, "../cmd/caddy").CombinedOutput()
+	out, err := exec.Command("go", "build", "-C", program, "-tags", "nobadger,nomysql,nopgx,shuntfail", "-o", file, ".").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("building Caddy with failpoints: %w\n%s", err, out)
+		return "", fmt.Errorf("building Caddy of %s: %w\n%s", program, err, out)
 	}
 	return file, nil
-})
+}
 
 func failingBinary(t *testing.T) string {
 	t.Helper()

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -20,17 +19,7 @@ import (
 
 // withRedis is a Caddy with the Redis storage and failpoints.
 var withRedis = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "shunt-redis")
-	if err != nil {
-		return "", err
-	}
-	built = append(built, folder)
-	file := filepath.Join(folder, "caddy")
-	out, err := exec.Command("go", "build", "-C", "redis", "-tags", "nobadger,nomysql,nopgx,shuntfail", "-o", file, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building Caddy with the Redis storage: %w\n%s", err, out)
-	}
-	return file, nil
+	return build("redis")
 })
 
 // redis is a server of Debian's package.
@@ -209,16 +198,12 @@ func TestRedisIsGone(t *testing.T) {
 // with the answer in hand, does not lose the login, nor is its token used again.
 func TestPausedRefresher(t *testing.T) {
 	points := t.TempDir()
-	options := oneLogin()
-	up := startUpstream(t, options)
+	up := startUpstream(t, oneLogin())
 	sites := onRedis(t, up, startRedis(t), []string{"one", "two"}, "SHUNT_FAILPOINTS="+points)
 	if failed := storm(sites, 4); failed > 0 {
 		t.Fatalf("%d of 4 failed before", failed)
 	}
 	if err := os.WriteFile(filepath.Join(points, "answered"), []byte("sleep 12s"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(points, "intended"), []byte("sleep 1ms"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	up.Expire("main")

@@ -14,10 +14,7 @@ import (
 // it, and stores it once there is room.
 func TestFullDisk(t *testing.T) {
 	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=512k"); err != nil {
-		t.Skipf("a disk of its own takes root: %v", err)
-	}
-	defer func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) }()
+	fill, empty := fullDisk(t, disk)
 	up := startUpstream(t, oneLogin())
 	points := t.TempDir()
 	s := loginSite(t, up, strings.Replace(global, "{\n", "{\n\tstorage file_system "+disk+"\n", 1)+loginBlock, "SHUNT_FAILPOINTS="+points)
@@ -31,8 +28,7 @@ func TestFullDisk(t *testing.T) {
 	done := make(chan answer, 1)
 	go func() { done <- s.ask(annKey, hello) }()
 	eventually(t, "the token server has answered", 20*time.Second, func() bool { return refreshesOf(up) == 1 })
-	filler := filepath.Join(disk, "filler")
-	fill(t, filler)
+	fill()
 	(<-done).mustServe(t)
 	for range 10 {
 		s.ask(annKey, hello).mustServe(t)
@@ -45,24 +41,39 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal("the new token was stored, so nothing was tested")
 	}
 	s.end(syscall.SIGKILL)
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	empty()
 	eventually(t, "the refresher stores the token", 90*time.Second, func() bool { return len(filesWith(t, disk, refresh)) == 1 })
 	s.start()
 	s.ask(annKey, hello).mustServe(t)
 	mustKeepRules(t, up)
 }
 
-// fill writes until there is no room.
-func fill(t *testing.T, file string) {
+// fullDisk puts a small disk in the folder's place, and gives what fills and what
+// empties it. Only root may do that; for others the folder becomes one that cannot be
+// written, which shunt meets in the same way.
+func fullDisk(t *testing.T, folder string) (fill, empty func()) {
 	t.Helper()
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=512k"); err != nil {
+		if os.Getuid() == 0 {
+			t.Fatal(err)
+		}
+		return func() { setWritable(t, folder, false) }, func() { setWritable(t, folder, true) }
 	}
-	defer f.Close()
-	for err == nil {
-		_, err = f.Write(make([]byte, 4096))
+	t.Cleanup(func() { _ = syscall.Unmount(folder, syscall.MNT_DETACH) })
+	file := filepath.Join(folder, "filler")
+	fill = func() {
+		f, err := os.Create(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for err == nil {
+			_, err = f.Write(make([]byte, 4096))
+		}
+	}
+	return fill, func() {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
