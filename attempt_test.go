@@ -32,11 +32,21 @@ func (s *scriptedSource) Proved(used credential.Credential) {
 	}
 }
 
+// script puts a scripted source in the place of the first account's.
+func (b *bench) script(fails error) *scriptedSource {
+	b.t.Helper()
+	if err := b.h.app.Stop(); err != nil { // it looks at the sources now and then
+		b.t.Fatal(err)
+	}
+	source := &scriptedSource{Source: b.h.accounts[0].source, fails: fails}
+	b.h.accounts[0].source = source
+	return source
+}
+
 // TestSourceHearsOfItsCredential: that upstream took it, and not that it failed.
 func TestSourceHearsOfItsCredential(t *testing.T) {
 	b := newBench(t, fakeclaude.Options{Accounts: fourAccounts()[:1]}, "remote_key ann "+annKey+"\nupstream %UPSTREAM%\nhold off\naccount a {\napi_key sk-ant-api03-aaaa\n}")
-	source := &scriptedSource{Source: b.h.accounts[0].source}
-	b.h.accounts[0].source = source
+	source := b.script(nil)
 	b.ask(hello).mustServe(t, "once")
 	b.mustBeIdle()
 	if n := source.proved.Load(); n != 1 {
@@ -54,7 +64,7 @@ func TestSourceHearsOfItsCredential(t *testing.T) {
 func TestAccountWithoutTokenRestsUntilTheNextTry(t *testing.T) {
 	b := newBench(t, fakeclaude.Options{Accounts: fourAccounts()[:1]}, "remote_key ann "+annKey+"\nupstream %UPSTREAM%\nhold off\naccount a {\napi_key sk-ant-api03-aaaa\n}")
 	next := time.Now().Add(3 * time.Second)
-	b.h.accounts[0].source = &scriptedSource{Source: b.h.accounts[0].source, fails: &credential.RetryError{Next: next, Err: errors.New("the token server answered 503")}}
+	b.script(&credential.RetryError{Next: next, Err: errors.New("the token server answered 503")})
 	if r := b.ask(hello); r.status == http.StatusOK {
 		t.Fatal("served without a credential")
 	}
