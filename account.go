@@ -259,7 +259,7 @@ func (h *Handler) warn() {
 			shared = append(shared, a.config.Name)
 		}
 		for _, owner := range a.config.Owners {
-			if owner != "*" && len(h.RemoteKeys) > 0 && !h.keys.has(owner) {
+			if owner != "*" && h.hasKeys() && !h.roster.Load().has(owner) {
 				h.logger.Warn("an owner has no remote_key here, so the account serves only whom Caddy authenticates by that name",
 					zap.String("account", a.config.Name), zap.String("owner", owner))
 			}

@@ -1,141 +1,44 @@
 package shunt
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/internal/failpoint"
 )
 
 func init() {
 	caddy.RegisterModule(new(RemoteKeys))
 }
 
-// RemoteKey is a key that a client may use, and whose it is.
-type RemoteKey struct {
-	// The person's name. Default: "default".
-	Name string `json:"name,omitempty"`
-	// The key, or "sha256:" and the hex SHA-256 of the key. Accepts {env.*} and
-	// {file.*}.
-	Secret string `json:"secret"`
-	// May pin accounts and see other people's usage.
-	Admin bool `json:"admin,omitempty"`
-}
-
-// DefaultKeyName is the name of a key that was given none.
-const DefaultKeyName = "default"
-
-const hashPrefix = "sha256:"
-
-// shortestKey is the length in bytes below which a key is taken for a mistake:
-// remote_key ann {$UNSET} leaves the name in the place of the key.
-const shortestKey = 8
-
-// hashSecret gives a key in the form in which configuration may safely keep it.
-func hashSecret(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return hashPrefix + hex.EncodeToString(sum[:])
-}
-
-// person is who makes a request.
-type person struct {
-	// name is empty for the owner of this machine when there are no keys.
-	name  string
-	admin bool
-}
-
-// keyring holds the hashes of the keys; the keys themselves are not kept.
-type keyring struct {
-	entries []keyEntry
-	names   map[string]bool
-}
-
-type keyEntry struct {
-	hash [sha256.Size]byte
-	person
-}
-
-func newKeyring(keys []*RemoteKey) (*keyring, error) {
-	ring := &keyring{names: make(map[string]bool, len(keys))}
-	for _, k := range keys {
-		name := k.Name
-		if name == "" {
-			name = DefaultKeyName
-		}
-		if !nameSyntax.MatchString(name) {
-			return nil, fmt.Errorf("remote_key %q: the name is not %s", name, nameRule)
-		}
-		secret, err := resolve("remote_key "+name, k.Secret)
-		if err != nil {
-			return nil, err
-		}
-		entry := keyEntry{person: person{name: name, admin: k.Admin}}
-		if digits, hashed := strings.CutPrefix(secret, hashPrefix); hashed {
-			sum, err := hex.DecodeString(digits)
-			if err != nil || len(sum) != sha256.Size {
-				return nil, fmt.Errorf("remote_key %s: expected %s and 64 hex digits", name, hashPrefix)
-			}
-			copy(entry.hash[:], sum)
-		} else {
-			if strings.HasPrefix(secret, "sk-ant-") {
-				return nil, fmt.Errorf("remote_key %s: this looks like a credential of Anthropic's; expected a key of your own making", name)
-			}
-			if len(secret) < shortestKey {
-				return nil, fmt.Errorf("remote_key %s: the key has %d characters; expected at least %d, best 32 random bytes", name, len(secret), shortestKey)
-			}
-			entry.hash = sha256.Sum256([]byte(secret))
-		}
-		for _, other := range ring.entries {
-			if other.hash == entry.hash && other.name != name {
-				return nil, fmt.Errorf("remote_key %s: has the same key as %s", name, other.name)
-			}
-		}
-		ring.entries = append(ring.entries, entry)
-		ring.names[name] = true
-	}
-	return ring, nil
-}
-
-func (k *keyring) has(name string) bool { return k.names[name] }
-
-func (k *keyring) empty() bool { return len(k.entries) == 0 }
-
-// find looks a key up. Every entry is compared, in constant time.
-func (k *keyring) find(key string) (who person, ok bool) {
-	sum := sha256.Sum256([]byte(key))
-	for i := range k.entries {
-		if subtle.ConstantTimeCompare(sum[:], k.entries[i].hash[:]) == 1 {
-			who, ok = k.entries[i].person, true
-		}
-	}
-	return who, ok
-}
-
 // authenticate finds out who makes the request: by a key of ours in either
 // header, by what Caddy found out before this handler, or, without any key
 // configured, because the client is on this machine.
 func (h *Handler) authenticate(r *http.Request) (person, *anthropic.Error) {
+	roster := h.roster.Load()
 	keys, n := anthropic.ClientKeys(r.Header)
 	for _, key := range keys[:n] {
-		if who, ok := h.keys.find(key); ok {
-			return who, nil
+		entry := roster.find(key)
+		switch {
+		case entry == nil:
+		case entry.expired(h.now()):
+			return person{}, unauthorized("this key ended at " + entry.expires.In(h.zone).Format("2006-01-02 15:04 MST") + "; ask the operator of this endpoint for another one")
+		default:
+			return person{name: entry.name, admin: entry.admin || roster.admin(entry.name)}, nil
 		}
 	}
-	if repl := replacer(r); repl != nil {
-		if name, ok := repl.GetString("http.auth.user.id"); ok && name != "" {
-			return person{name: name}, nil
-		}
+	if name := h.nameFromCaddy(r); name != "" {
+		return person{name: name, admin: roster.admin(name)}, nil
 	}
-	if h.keys.empty() {
+	if !h.hasKeys() {
 		if directLoopback(r) {
 			return person{admin: true}, nil
 		}
@@ -151,6 +54,26 @@ func (h *Handler) authenticate(r *http.Request) (person, *anthropic.Error) {
 	}
 	return person{}, unauthorized("the key is not known here")
 }
+
+// DefaultUser is the placeholder that tells who Caddy has found the client to be.
+const DefaultUser = "{http.auth.user.id}"
+
+// nameFromCaddy is the person that what comes before this handler tells, empty for
+// none.
+func (h *Handler) nameFromCaddy(r *http.Request) string {
+	repl := replacer(r)
+	if repl == nil {
+		return ""
+	}
+	if h.User == DefaultUser {
+		name, _ := repl.GetString("http.auth.user.id")
+		return clip(name, mostPersonName)
+	}
+	return clip(strings.TrimSpace(repl.ReplaceAll(h.User, "")), mostPersonName)
+}
+
+// hasKeys reports whether people come with keys at all.
+func (h *Handler) hasKeys() bool { return len(h.RemoteKeys) > 0 || h.KeysFile != "" }
 
 // unauthorized tells clients not to retry: Claude Code would do so for minutes
 // without a word.
@@ -204,7 +127,7 @@ type RemoteKeys struct {
 	// The keys. At least one is required.
 	Keys []*RemoteKey `json:"keys,omitempty"`
 
-	ring *keyring
+	roster *roster
 }
 
 // CaddyModule returns the Caddy module information.
@@ -221,7 +144,7 @@ func (p *RemoteKeys) Provision(caddy.Context) error {
 		return fmt.Errorf("no keys")
 	}
 	var err error
-	p.ring, err = newKeyring(p.Keys)
+	p.roster, err = newRoster(p.Keys, nil, time.UTC)
 	return err
 }
 
@@ -229,8 +152,8 @@ func (p *RemoteKeys) Provision(caddy.Context) error {
 func (p *RemoteKeys) Authenticate(_ http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
 	keys, n := anthropic.ClientKeys(r.Header)
 	for _, key := range keys[:n] {
-		if who, ok := p.ring.find(key); ok {
-			return caddyauth.User{ID: who.name}, true, nil
+		if entry := p.roster.find(key); entry != nil && !entry.expired(failpoint.Now()) {
+			return caddyauth.User{ID: entry.name}, true, nil
 		}
 	}
 	return caddyauth.User{}, false, nil

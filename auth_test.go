@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-shunt/caddy-shunt/internal/fakeclaude"
+	"github.com/caddy-shunt/caddy-shunt/people"
 )
 
 func TestWhoMayAsk(t *testing.T) {
@@ -96,7 +98,7 @@ func TestProviderModule(t *testing.T) {
 	}
 }
 
-func TestKeyring(t *testing.T) {
+func TestRoster(t *testing.T) {
 	for name, keys := range map[string][]*RemoteKey{
 		"empty":       {{Name: "ann", Secret: "{env.SHUNT_TEST_NOT_SET}"}},
 		"bad hash":    {{Name: "ann", Secret: "sha256:abc"}},
@@ -104,19 +106,26 @@ func TestKeyring(t *testing.T) {
 		"shared":      {{Name: "ann", Secret: "the-same-key"}, {Name: "bob", Secret: "the-same-key"}},
 		"bad name":    {{Name: "a b", Secret: "a-good-key"}},
 		"short":       {{Name: "ann", Secret: "ann"}},
+		"twice":       {{Name: "ann", Secret: "a-good-key"}, {Name: "ann", Secret: "a-good-key"}},
+		"bad date":    {{Name: "ann", Secret: "a-good-key", Expires: "soon"}},
+		"bad glob":    {{Name: "ann", Secret: "a-good-key", Limits: people.Limits{Models: []string{"["}}}},
+		"two limits":  {{Name: "ann", Secret: "a-good-key", Limits: people.Limits{Rate: 5}}, {Name: "ann", Secret: "another-key", Limits: people.Limits{Rate: 6}}},
 	} {
-		if _, err := newKeyring(keys); err == nil {
+		if _, err := newRoster(keys, nil, time.UTC); err == nil {
 			t.Errorf("%s: taken", name)
 		} else if strings.Contains(err.Error(), "sk-ant") || strings.Contains(err.Error(), "the-same-key") {
 			t.Errorf("%s: the error tells the secret: %v", name, err)
 		}
 	}
-	ring, err := newKeyring([]*RemoteKey{{Name: "ann", Secret: "first-key"}, {Name: "ann", Secret: "second-key", Admin: true}})
+	ring, err := newRoster([]*RemoteKey{{Name: "ann", Secret: "first-key", Limits: people.Limits{Rate: 5}}, {Name: "ann", Secret: "second-key", Admin: true}}, nil, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if who, ok := ring.find("second-key"); !ok || who.name != "ann" || !who.admin {
+	if entry := ring.find("second-key"); entry == nil || entry.name != "ann" || !entry.admin || ring.limits("ann").Rate != 5 {
 		t.Error("a person's second key is not known")
+	}
+	if ring.find("third-key") != nil {
+		t.Error("a key is known that was never given")
 	}
 }
 

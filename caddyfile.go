@@ -39,7 +39,9 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"first_event_timeout": parseFirstEventTimeout,
 	"hold":                parseHold,
 	"instances":           parseInstances,
+	"keys":                parseKeysWord,
 	"max_body":            parseMaxBody,
+	"person":              parsePersonInto,
 	"policy":              parsePolicy,
 	"pool":                parsePool,
 	"remote_key":          parseRemoteKeyInto,
@@ -47,11 +49,13 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"retries":             parseRetries,
 	"stall_timeout":       parseStallTimeout,
 	"storage":             parseStorage,
+	"time_zone":           parseTimeZone,
 	"transport":           parseTransport,
 	"upstream":            parseUpstreamWord,
+	"user":                parseUser,
 }
 
-var repeatable = map[string]bool{"account": true, "remote_key": true}
+var repeatable = map[string]bool{"account": true, "person": true, "remote_key": true}
 
 // UnmarshalCaddyfile reads the directive:
 //
@@ -59,7 +63,20 @@ var repeatable = map[string]bool{"account": true, "remote_key": true}
 //		pool <name>
 //		remote_key [<name>] <secret|sha256:hex> {
 //			admin
+//			expires <date>
+//			models <glob...>
+//			max_concurrent <n>
+//			rate <n>
+//			budget <amount>usd|<n>tokens per day|week|month
+//			weight <n>
 //		}
+//		person <name>|* {
+//			admin
+//			models, max_concurrent, rate, budget and weight as above
+//		}
+//		keys <file>
+//		user <placeholder>
+//		time_zone <name>
 //		account <name> {
 //			api_key <secret>
 //			oauth [<storage name>] {

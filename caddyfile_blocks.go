@@ -2,9 +2,7 @@ package shunt
 
 import (
 	"fmt"
-	"path"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
@@ -17,42 +15,6 @@ func wordsOf[V any](words map[string]V) []string {
 	}
 	slices.Sort(list)
 	return list
-}
-
-// parseRemoteKeyInto reads remote_key [<name>] <secret>. A secret that is
-// written out is hashed at once, so that it does not stand in Caddy's
-// configuration.
-func parseRemoteKeyInto(h *Handler, d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	key := &RemoteKey{Name: DefaultKeyName}
-	switch len(args) {
-	case 1:
-		key.Secret = args[0]
-	case 2:
-		key.Name, key.Secret = args[0], args[1]
-	default:
-		return d.Errf("remote_key: found %d arguments; expected remote_key [<name>] <secret>", len(args))
-	}
-	if !nameSyntax.MatchString(key.Name) {
-		return d.Errf("remote_key: the name %q is not %s", key.Name, nameRule)
-	}
-	if key.Secret == "" {
-		return d.Errf("remote_key %s: the secret is empty", key.Name)
-	}
-	if strings.HasPrefix(key.Secret, "sk-ant-") {
-		return d.Errf("remote_key %s: this looks like a credential of Anthropic's; expected a key of your own making", key.Name)
-	}
-	if !strings.Contains(key.Secret, "{") && !strings.HasPrefix(key.Secret, hashPrefix) {
-		if len(key.Secret) < shortestKey {
-			return d.Errf("remote_key %s: the key has %d characters; expected at least %d, best 32 random bytes", key.Name, len(key.Secret), shortestKey)
-		}
-		key.Secret = hashSecret(key.Secret)
-	}
-	h.RemoteKeys = append(h.RemoteKeys, key)
-	return eachWord(d, "remote_key "+key.Name, nil, []string{"admin"}, func(word string) error {
-		key.Admin = true
-		return noArg(d, word)
-	})
 }
 
 var accountWords = map[string]func(*Account, *caddyfile.Dispenser) error{
@@ -155,15 +117,7 @@ func parseOwner(a *Account, d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func parseModels(a *Account, d *caddyfile.Dispenser) error {
-	a.Models = d.RemainingArgs()
-	if len(a.Models) == 0 {
-		return d.Err("models: found no glob; expected models <glob...>")
-	}
-	for _, glob := range a.Models {
-		if _, err := path.Match(glob, ""); err != nil {
-			return d.Errf("models: %q is not a glob", glob)
-		}
-	}
-	return nil
+func parseModels(a *Account, d *caddyfile.Dispenser) (err error) {
+	a.Models, err = globs(d)
+	return err
 }

@@ -83,6 +83,7 @@ func TestAdaptErrors(t *testing.T) {
 // nobody has tried.
 func TestEveryWordHasFixtures(t *testing.T) {
 	words := append(wordsOf(subdirectives), wordsOf(accountWords)...)
+	words = append(words, wordsWith("admin", "expires")...)
 	for _, folder := range []string{"adapt", "errors"} {
 		var all bytes.Buffer
 		files, _ := filepath.Glob(filepath.Join("testdata", folder, "*.caddyfiletest"))

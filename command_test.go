@@ -3,6 +3,7 @@ package shunt
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -170,5 +171,75 @@ p/c: too many
 `
 	if got := "\n" + out.String(); got != want {
 		t.Errorf("got%s\nwant%s", got, want)
+	}
+}
+
+func TestKeyCommand(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "people")
+	putFile(t, file, "# the team\nremote_key ann {env.NOT_SET_HERE}\nperson ann {\n\trate 5\n}") // no newline at the end
+	if err := os.Chmod(file, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) (out string, err error) {
+		read, write, _ := os.Pipe()
+		stdout := os.Stdout
+		os.Stdout = write
+		cmd := keyCommand()
+		cmd.SetArgs(args)
+		cmd.SilenceUsage = true
+		err = cmd.Execute()
+		os.Stdout = stdout
+		write.Close()
+		text, _ := io.ReadAll(read)
+		return string(text), err
+	}
+	secret, err := run("bob", "--keys", file, "--expires", "90d", "--admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret = strings.TrimSpace(secret)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), secret) || !strings.HasPrefix(string(text), "# the team\nremote_key ann {env.NOT_SET_HERE}\n") {
+		t.Errorf("the file is now %s", text)
+	}
+	if info, _ := os.Stat(file); info.Mode().Perm() != 0o640 {
+		t.Errorf("its mode is now %v", info.Mode())
+	}
+	keys, _, err := parseKeys(file, text)
+	if err != nil || len(keys) != 2 || keys[1].Secret != hashSecret(secret) || !keys[1].Admin {
+		t.Fatalf("%v: %+v", err, keys)
+	}
+	if end, _ := endOf(keys[1].Expires, time.UTC); time.Until(end).Round(time.Hour) != 90*24*time.Hour {
+		t.Errorf("it ends at %v", end)
+	}
+	again, err := run("bob")
+	if err != nil || !strings.HasPrefix(again, "remote_key bob sha256:") || strings.Contains(again, hashSecret(secret)) {
+		t.Errorf("%v %s", err, again)
+	}
+	before := string(text)
+	for _, args := range [][]string{
+		{"b b", "--keys", file}, {"bob", "--keys", file, "--expires", "2001-01-01"}, {"bob", "--keys", file, "--expires", "soon"},
+		{"bob", "--keys", file, "--expires", "-5d"}, {"bob", "--keys", filepath.Join(file, "none")},
+	} {
+		if out, err := run(args...); err == nil {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+	if text, _ := os.ReadFile(file); string(text) != before {
+		t.Error("a refused key changed the file")
+	}
+	putFile(t, file, "nonsense\n")
+	if _, err := run("bob", "--keys", file); err == nil {
+		t.Error("a key was added to a file that Caddy would not take")
+	}
+	fresh := filepath.Join(filepath.Dir(file), "fresh")
+	if _, err := run("bob", "--keys", fresh); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(fresh); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("a new file: %v %v", info, err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-shunt/caddy-shunt/credential"
+	"github.com/caddy-shunt/caddy-shunt/internal/failpoint"
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
@@ -58,6 +59,21 @@ type Handler struct {
 	// The keys that clients may use. Without any, only a direct loopback client or
 	// one that Caddy has authenticated before this handler is served.
 	RemoteKeys []*RemoteKey `json:"remote_keys,omitempty"`
+
+	// What people may use, whoever tells their names.
+	People []*Person `json:"people,omitempty"`
+
+	// A file of more keys and people: lines of remote_key and person, as in a
+	// Caddyfile. It is read again when it changes, without a reload.
+	KeysFile string `json:"keys_file,omitempty"`
+
+	// The placeholder that tells the person's name when no key does: what other
+	// authentication has found out before this handler. Default: {http.auth.user.id}.
+	User string `json:"user,omitempty"`
+
+	// The time zone in which days, weeks and months of budgets and usage begin, such
+	// as Europe/Berlin. Default: UTC.
+	TimeZone string `json:"time_zone,omitempty"`
 
 	// The accounts. At least one is required.
 	Accounts []*Account `json:"accounts,omitempty"`
@@ -115,7 +131,10 @@ type Handler struct {
 
 	logger    *zap.Logger
 	app       *App
-	keys      *keyring
+	roster    *atomic.Pointer[roster]
+	keysFile  *keysFile      // nil if there is none
+	zone      *time.Location // of TimeZone
+	now       func() time.Time
 	policy    pool.Policy
 	transport http.RoundTripper
 	storage   certmagic.Storage
@@ -171,7 +190,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.metrics, err = registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
-	if h.keys, err = newKeyring(h.RemoteKeys); err != nil {
+	if h.zone, err = zoneOf(h.TimeZone); err != nil {
+		return err
+	}
+	if err := h.openRoster(); err != nil {
 		return err
 	}
 	if h.interval, h.instance, err = h.Instances.resolved(); err != nil {
@@ -204,6 +226,10 @@ func (h *Handler) setDefaults() {
 	if h.Upstream == "" {
 		h.Upstream = DefaultUpstream
 	}
+	if h.User == "" {
+		h.User = DefaultUser
+	}
+	h.now = failpoint.Now
 	if h.Hold == nil {
 		h.Hold = new(Hold)
 	}
@@ -321,6 +347,15 @@ func (h *Handler) Validate() error {
 		return fmt.Errorf("resource_account: there is no account %q", h.ResourceAccount)
 	}
 	return validPoolName(h.Pool)
+}
+
+// zoneOf finds a time zone by its name.
+func zoneOf(name string) (*time.Location, error) {
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("time_zone: %q is not known; expected a name such as Europe/Berlin", name)
+	}
+	return zone, nil
 }
 
 func (h *Handler) hasAccount(name string) bool {

@@ -101,8 +101,9 @@ func (x *exchange) logFields(r *pool.Record) {
 }
 
 // truncate bounds what a client's word may take in logs and records.
-func truncate(s string) string {
-	const most = 200
+func truncate(s string) string { return clip(s, 200) }
+
+func clip(s string, most int) string {
 	if len(s) > most {
 		return s[:most]
 	}

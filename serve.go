@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/people"
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
@@ -37,7 +38,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		refusal.Write(w)
 		return nil
 	}
-	x.who = who
+	x.who, x.limits = who, h.roster.Load().limits(who.name)
 	setPerson(r, who)
 	return x.serve()
 }
@@ -82,6 +83,7 @@ type exchange struct {
 	r        *http.Request
 	id       string
 	who      person
+	limits   *people.Limits
 	route    anthropic.Route
 	endpoint anthropic.Endpoint
 	started  time.Time
@@ -141,6 +143,14 @@ func (x *exchange) serve() error {
 		x.want.Refs = append(x.want.Refs, x.route.Ref)
 	}
 	x.want.List = x.endpoint.Holds() && x.r.Method == http.MethodGet && x.route.Ref == ""
+	leave := x.admit()
+	if leave == nil {
+		if x.gone() {
+			return x.clientGone()
+		}
+		return nil
+	}
+	defer leave()
 	return x.loop()
 }
 

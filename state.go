@@ -11,6 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-shunt/caddy-shunt/internal/failpoint"
+	"github.com/caddy-shunt/caddy-shunt/people"
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
@@ -24,6 +26,7 @@ type livePool struct {
 	name    string
 	state   *pool.Pool
 	sharing *sharing
+	gate    *people.Gate
 
 	mu sync.Mutex // guards all below, and makes writes of the state one at a time
 	// restored is the instance whose state was read: before that is known, nothing
@@ -42,7 +45,7 @@ type livePool struct {
 
 func newLivePool(name string) *livePool {
 	state := pool.New(pool.SystemClock{}, rand.Uint64())
-	return &livePool{name: name, state: state, sharing: newSharing(name, state)}
+	return &livePool{name: name, state: state, sharing: newSharing(name, state), gate: people.NewGate(failpoint.Now)}
 }
 
 // saveEvery is the shortest time between two writes of a pool's state.

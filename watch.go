@@ -20,6 +20,9 @@ func (a *App) watch(ctx context.Context) {
 		if newestApp() == a { // during a reload there are two
 			handlers := a.registered()
 			watchedBenches.look(handlers)
+			for _, h := range handlers {
+				h.watchKeys()
+			}
 			eachAccount(handlers, func(h *Handler, acct *account) { h.watchLogin(acct, time.Now()) })
 		}
 		select {
