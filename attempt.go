@@ -252,7 +252,8 @@ func (x *exchange) answerOf(a *attempt, refreshable bool) *anthropic.Answer {
 // none of the API's at all (a page of something in between), is a failure of
 // upstream's, whatever its status says.
 func (x *exchange) begin(a *attempt) {
-	if strings.HasPrefix(strings.ToLower(a.resp.Header.Get("Content-Type")), "application/json") {
+	own := strings.HasPrefix(strings.ToLower(a.resp.Header.Get("Content-Type")), "application/json")
+	if own {
 		head := make([]byte, 4<<10)
 		n, err := io.ReadAtLeast(a.body, head, 1)
 		if a.head = head[:n]; n > 0 {
@@ -264,6 +265,9 @@ func (x *exchange) begin(a *attempt) {
 	a.verdict.Reason = "upstream's answer was not one of the API's"
 	_ = a.body.Close()
 	a.resp, a.body, a.head = nil, nil, nil
+	if own {
+		x.usedUntold(a)
+	}
 }
 
 func isEventStream(h http.Header) bool {

@@ -99,11 +99,7 @@ func (a *attempt) fits() bool {
 // relayInStream tells the client of an answer that does not fit into the stream
 // which was opened for it.
 func (x *exchange) relayInStream(a *attempt) {
-	var usage anthropic.Usage
-	defer func() {
-		a.lease.End(usage)
-		a.close()
-	}()
+	defer a.close()
 	misfit := anthropic.Error{Status: a.status, Message: a.verdict.Reason, RequestID: x.id}
 	if a.verdict.Served() {
 		misfit.Status, misfit.Message = http.StatusBadGateway, "upstream's answer was not an event stream"
@@ -111,8 +107,8 @@ func (x *exchange) relayInStream(a *attempt) {
 		if tap := x.newTap(a); tap != nil {
 			// It was made and is charged, although nobody gets it.
 			_, _ = tap.Write(a.head)
-			_, err := io.Copy(tap, a.body)
-			usage = x.settle(tap, err)
+			_, _ = io.Copy(tap, a.body)
+			x.settle(a, tap)
 		}
 	}
 	x.result.account = a.account

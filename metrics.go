@@ -87,19 +87,27 @@ func (m *metrics) request(x *exchange, r *pool.Record, took time.Duration) {
 	if x.result.firstByte > 0 {
 		m.firstByte.WithLabelValues(name, r.Endpoint).Observe(x.result.firstByte.Seconds())
 	}
-	if r.Usage.IsZero() {
-		return
-	}
 	family := anthropic.Family(r.Model)
-	for kind, n := range map[string]int64{
-		"input": r.Usage.InputTokens, "output": r.Usage.OutputTokens,
-		"cache_read": r.Usage.CacheReadTokens, "cache_write": r.Usage.CacheWriteTokens,
+	for i := range x.uses {
+		m.used(name, family, &x.uses[i])
+	}
+}
+
+// used counts what an account was used for.
+func (m *metrics) used(pool, family string, u *use) {
+	account := u.account.member.Name
+	for _, part := range [...]struct {
+		kind string
+		n    int64
+	}{
+		{"input", u.usage.InputTokens}, {"output", u.usage.OutputTokens}, {"cache_read", u.usage.CacheReadTokens},
+		{"cache_write_5m", u.usage.CacheWriteTokens - u.usage.CacheWrite1hTokens}, {"cache_write_1h", u.usage.CacheWrite1hTokens},
 	} {
-		if n > 0 {
-			m.tokens.WithLabelValues(name, r.Account, family, kind).Add(float64(n))
+		if part.n > 0 {
+			m.tokens.WithLabelValues(pool, account, family, part.kind).Add(float64(part.n))
 		}
 	}
-	if r.CostUSD != nil {
-		m.cost.WithLabelValues(name, r.Account, family).Add(*r.CostUSD)
+	if u.priced {
+		m.cost.WithLabelValues(pool, account, family).Add(u.cost.Dollars())
 	}
 }

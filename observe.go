@@ -57,21 +57,22 @@ func (x *exchange) finish() {
 		r.status = http.StatusOK
 	}
 	took := time.Since(x.started)
+	usage, cost, priced := x.sum()
 	record := pool.Record{
 		Time: x.started, ID: x.id, User: x.who.name, Model: truncate(x.facts.Model), Endpoint: x.endpoint.String(), Stream: x.facts.Stream,
-		Status: r.status, Verdict: r.verdict, Reason: r.reason, Attempts: x.attempts, Usage: r.usage,
+		Status: r.status, Verdict: r.verdict, Reason: r.reason, Attempts: x.attempts, Usage: usage,
 		FirstByte: r.firstByte.Milliseconds(), Duration: took.Milliseconds(), Waited: x.waited.Milliseconds(),
 	}
 	key := ""
 	if r.account != nil {
 		record.Account, key = r.account.member.Name, r.account.member.Key
 	}
-	cost, priced := anthropic.Cost(x.facts.Model, r.usage)
 	if priced {
 		record.CostUSD = &cost
 	}
 	x.h.live.state.Finish(record, key, x.want.Trace)
 	x.h.metrics.request(x, &record, took)
+	x.book(&record)
 	x.logFields(&record)
 }
 
@@ -96,7 +97,7 @@ func (x *exchange) logFields(r *pool.Record) {
 		extra.Set(field)
 	}
 	if r.CostUSD != nil {
-		extra.Set(zap.Float64("shunt_cost_usd", *r.CostUSD))
+		extra.Set(zap.Float64("shunt_cost_usd", r.CostUSD.Dollars()))
 	}
 }
 

@@ -58,6 +58,7 @@ func (x *exchange) peek(a *attempt, answer *anthropic.Answer) {
 			a.verdict.Reason = "upstream broke off before its first event"
 			_ = a.body.Close()
 			a.resp, a.body, a.head = nil, nil, nil
+			x.usedUntold(a)
 			return
 		}
 	}
@@ -130,18 +131,13 @@ func (x *exchange) relay(a *attempt) error {
 		x.relayInStream(a)
 		return nil
 	}
-	var usage anthropic.Usage
+	tap := x.newTap(a)
 	defer func() {
 		// The lease counts what was used before it is given back.
-		a.lease.End(usage)
+		x.settle(a, tap)
 		a.close()
 	}()
-	tap := x.newTap(a)
-	err := x.copy(a, tap)
-	if tap != nil {
-		usage = x.settle(tap, err)
-	}
-	return x.end(a, tap, err)
+	return x.end(a, tap, x.copy(a, tap))
 }
 
 func (x *exchange) newTap(a *attempt) *sse.Tap {
@@ -172,6 +168,9 @@ func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 			x.remember(a, tap)
 		}
 		if _, err := x.w.Write(p); err != nil {
+			if tap != nil && !early {
+				_, _ = tap.Write(p) // it is charged, whoever reads it
+			}
 			return downstreamError{err}
 		}
 		if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -209,18 +208,6 @@ func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 	}
 }
 
-// settle reads the usage off the tap. A stream that ended before upstream told
-// its final count is charged all the same: its output is estimated.
-func (x *exchange) settle(tap *sse.Tap, err error) anthropic.Usage {
-	seen := tap.Result()
-	usage := seen.Usage
-	if err != nil && seen.EstimatedOutputTokens > usage.OutputTokens {
-		usage.OutputTokens = seen.EstimatedOutputTokens
-	}
-	x.result.usage = usage
-	return usage
-}
-
 var containerKey = []byte(`"container"`)
 
 // remember takes note of what the answer made that only its account has.
@@ -240,6 +227,9 @@ func (x *exchange) end(a *attempt, tap *sse.Tap, err error) error {
 	switch {
 	case err == nil && a.incomplete(tap):
 		x.failed(a, &anthropic.CutShort)
+	case err == nil && tap != nil && tap.Result().Error != nil:
+		x.result.verdict, x.result.reason = anthropic.BrokenOff.Name, anthropic.BrokenOff.Reason
+		return nil
 	case err == nil:
 		return nil
 	case errors.As(err, &downstream) || x.gone():

@@ -106,6 +106,7 @@ type exchange struct {
 	lost   bool      // a ping could not be written: nobody is there
 
 	result result
+	uses   []use
 }
 
 // result is what is recorded of an exchange.
@@ -114,7 +115,6 @@ type result struct {
 	status    int
 	verdict   string
 	reason    string
-	usage     anthropic.Usage
 	firstByte time.Duration
 }
 

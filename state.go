@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-shunt/caddy-shunt/internal/failpoint"
+	"github.com/caddy-shunt/caddy-shunt/ledger"
 	"github.com/caddy-shunt/caddy-shunt/people"
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
@@ -27,6 +28,7 @@ type livePool struct {
 	state   *pool.Pool
 	sharing *sharing
 	gate    *people.Gate
+	ledger  *ledger.Ledger
 
 	mu sync.Mutex // guards all below, and makes writes of the state one at a time
 	// restored is the instance whose state was read: before that is known, nothing
@@ -45,7 +47,7 @@ type livePool struct {
 
 func newLivePool(name string) *livePool {
 	state := pool.New(pool.SystemClock{}, rand.Uint64())
-	return &livePool{name: name, state: state, sharing: newSharing(name, state), gate: people.NewGate(failpoint.Now)}
+	return &livePool{name: name, state: state, sharing: newSharing(name, state), gate: people.NewGate(failpoint.Now), ledger: ledger.New(failpoint.Now, time.UTC)}
 }
 
 // saveEvery is the shortest time between two writes of a pool's state.

@@ -36,7 +36,7 @@ const ErrorPrefix = 64 << 10
 // nobody.
 func Classify(a *Answer) Verdict {
 	if a.Status >= 200 && a.Status < 300 {
-		return Verdict{Name: "served", Scope: ScopeNobody, Action: Relay}
+		return Verdict{Name: Served, Scope: ScopeNobody, Action: Relay}
 	}
 	f := refusalOf(a)
 	for i := range Rules {

@@ -42,11 +42,15 @@ func (m Money) String() string {
 // MarshalJSON gives the amount in dollars as a decimal number, exactly.
 func (m Money) MarshalJSON() ([]byte, error) { return []byte(m.decimal()), nil }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON reads what MarshalJSON writes, and rounds any other number.
 func (m *Money) UnmarshalJSON(data []byte) error {
 	v, err := ParseMoney(string(data))
 	if err != nil {
-		return err
+		dollars, notANumber := strconv.ParseFloat(string(data), 64)
+		if notANumber != nil {
+			return err
+		}
+		v = MoneyOf(dollars)
 	}
 	*m = v
 	return nil

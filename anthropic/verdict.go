@@ -73,6 +73,9 @@ type Verdict struct {
 	Reason string
 }
 
+// Served is the name of the verdict of a success.
+const Served = "served"
+
 // Served reports whether the answer was a success.
 func (v *Verdict) Served() bool { return v.Scope == ScopeNobody }
 
@@ -84,6 +87,8 @@ var (
 	CutShort = Verdict{Name: "cut", Scope: ScopeUpstream, Action: Relay, Reason: "upstream broke off in the middle of its answer"}
 	// Stalled: upstream sent nothing for too long in the middle of an answer.
 	Stalled = Verdict{Name: "stalled", Scope: ScopeUpstream, Action: Relay, Reason: "upstream sent nothing for too long"}
+	// BrokenOff: upstream ended a stream with an error.
+	BrokenOff = Verdict{Name: "error_in_stream", Scope: ScopeUpstream, Action: Relay, Reason: "upstream ended its answer with an error"}
 	// Unreachable: no answer came at all.
 	Unreachable = Verdict{Name: "unreachable", Scope: ScopeNetwork, Action: NextOnce, Reason: "upstream could not be reached or did not answer"}
 )

@@ -8,19 +8,19 @@ import (
 
 // Record is one request as it ended.
 type Record struct {
-	Time     time.Time       `json:"time"`
-	ID       string          `json:"id"`
-	User     string          `json:"user,omitempty"`
-	Account  string          `json:"account,omitempty"`
-	Model    string          `json:"model,omitempty"`
-	Endpoint string          `json:"endpoint"`
-	Stream   bool            `json:"stream"`
-	Status   int             `json:"status"`
-	Verdict  string          `json:"verdict"`
-	Reason   string          `json:"reason,omitempty"`
-	Attempts int             `json:"attempts"`
-	Usage    anthropic.Usage `json:"usage"`
-	CostUSD  *float64        `json:"cost_usd,omitempty"`
+	Time     time.Time        `json:"time"`
+	ID       string           `json:"id"`
+	User     string           `json:"user,omitempty"`
+	Account  string           `json:"account,omitempty"`
+	Model    string           `json:"model,omitempty"`
+	Endpoint string           `json:"endpoint"`
+	Stream   bool             `json:"stream"`
+	Status   int              `json:"status"`
+	Verdict  string           `json:"verdict"`
+	Reason   string           `json:"reason,omitempty"`
+	Attempts int              `json:"attempts"`
+	Usage    anthropic.Usage  `json:"usage"`
+	CostUSD  *anthropic.Money `json:"cost_usd,omitempty"`
 	// FirstByte and Duration are in milliseconds.
 	FirstByte int64 `json:"first_byte_ms"`
 	Duration  int64 `json:"duration_ms"`

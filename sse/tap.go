@@ -3,6 +3,7 @@ package sse
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
@@ -36,11 +37,15 @@ type Result struct {
 	Usage anthropic.Usage
 	// EstimatedOutputTokens stands in for Usage.OutputTokens, is not in addition
 	// to it, when a stream gave output but never its final count: the output is
-	// charged all the same. It is the length in bytes of the delta text, as
-	// escaped in JSON, divided by four, and not below Usage.OutputTokens. Text
-	// that is not streamed (hidden thinking) is not in it. It is zero once the
+	// charged all the same. It is one token for each four bytes of text that a
+	// delta delivers, rounded up for each delta, and not below Usage.OutputTokens.
+	// Text that is not streamed (hidden thinking) is not in it. It is zero once the
 	// count is known, and for plain JSON answers.
 	EstimatedOutputTokens int64
+
+	// Counted reports that Usage is final: a message_delta, or a whole JSON document,
+	// stated the output.
+	Counted bool
 
 	// Model, ID and StopReason are the message's, at most 256 bytes each, empty
 	// if not (yet) said.
@@ -70,12 +75,12 @@ type Result struct {
 //
 // Use [NewStreamTap] or [NewJSONTap]. A Tap is not safe for concurrent use.
 type Tap struct {
-	result Result
+	result  Result
+	counted bool // a message_delta, or the whole document, stated the output tokens
 
 	// Of an event stream.
-	parser     *Parser
-	deltaBytes int64
-	counted    bool // a message_delta stated the output tokens
+	parser      *Parser
+	deltaTokens int64
 
 	// Of a plain JSON answer, nil parser: the body as far as it is held, and
 	// whether that has changed since result was last filled from it.
@@ -122,9 +127,9 @@ func (t *Tap) Result() Result {
 	}
 	r := t.result
 	r.Error = bytes.Clone(r.Error)
-	if !t.counted && t.deltaBytes > 0 {
-		estimate := (t.deltaBytes + bytesPerToken - 1) / bytesPerToken
-		r.EstimatedOutputTokens = max(estimate, r.Usage.OutputTokens)
+	r.Counted = t.counted
+	if !t.counted && t.deltaTokens > 0 {
+		r.EstimatedOutputTokens = max(t.deltaTokens, r.Usage.OutputTokens)
 	}
 	return r
 }
@@ -158,7 +163,7 @@ func (t *Tap) event(ev Event) {
 	switch string(kind(ev)) {
 	case "content_block_delta":
 		t.result.Deltas++
-		t.deltaBytes += int64(deltaText(ev.Data, ev.Size))
+		t.deltaTokens += int64(deltaText(ev.Data, ev.Size)+bytesPerToken-1) / bytesPerToken
 	case "message_start":
 		t.messageStart(ev)
 	case "message_delta":
@@ -195,7 +200,7 @@ func (t *Tap) messageDelta(ev Event) {
 // readJSON makes the result anew from the body held so far: what was said of a
 // shorter part of it does not count any more.
 func (t *Tap) readJSON() {
-	t.fresh = false
+	t.fresh, t.counted = false, false
 	t.result = Result{Complete: json.Valid(t.body)}
 	if gjson.GetBytes(t.body, "type").Str == "error" {
 		t.result.Error = bounded(t.body)
@@ -211,7 +216,9 @@ func (t *Tap) readJSON() {
 	setString(&t.result.Container, gjson.GetBytes(body, "container.id"))
 	// Only this object is usage: count_tokens answers with an input_tokens of
 	// its own at the top, for which nothing is charged.
-	t.result.Usage.Merge(gjson.GetBytes(body, "usage"))
+	usage := gjson.GetBytes(body, "usage")
+	t.result.Usage.Merge(usage)
+	t.counted = t.result.Complete && usage.Get("output_tokens").Type == gjson.Number
 }
 
 // stated is the data of an event that states facts, as far as it can be relied
@@ -254,7 +261,7 @@ var (
 )
 
 // deltaText tells how many bytes of generated text a content_block_delta of
-// size bytes carries, from data, which is a prefix of it or all of it. It reads
+// size bytes carries, escapes undone, from data, which is a prefix of it or all of it. It reads
 // the layout that the API writes rather than JSON, for it runs on every delta;
 // with another layout the answer is rougher, never negative.
 func deltaText(data []byte, size int) int {
@@ -283,5 +290,39 @@ func deltaText(data []byte, size int) int {
 		// The API pads events with blanks between the closing braces.
 		end = len(bytes.TrimRight(data, "} ")) - 1
 	}
-	return max(end-i, 0)
+	if end <= i {
+		return 0
+	}
+	if end <= len(data) {
+		return unescaped(data[i:end])
+	}
+	// The rest is taken to be like its beginning.
+	return int(int64(unescaped(data[i:])) * int64(end-i) / int64(max(len(data)-i, 1)))
+}
+
+// unescaped is how many bytes of UTF-8 the inside of a JSON string stands for.
+func unescaped(s []byte) (n int) {
+	for {
+		i := bytes.IndexByte(s, '\\')
+		if i < 0 || i+1 >= len(s) {
+			return n + len(s)
+		}
+		n += i
+		if s[i+1] != 'u' || i+6 > len(s) {
+			n++
+			s = s[i+2:]
+			continue
+		}
+		switch r, err := strconv.ParseUint(string(s[i+2:i+6]), 16, 16); {
+		case err != nil || r >= 0x800 && (r < 0xd800 || r > 0xdfff):
+			n += 3
+		case r >= 0xd800:
+			n += 2 // half of a pair that is four bytes
+		case r >= 0x80:
+			n += 2
+		default:
+			n++
+		}
+		s = s[i+6:]
+	}
 }

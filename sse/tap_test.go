@@ -56,7 +56,7 @@ var (
 	messageUsage  = anthropic.Usage{InputTokens: 12, OutputTokens: 15, CacheReadTokens: 90000, CacheWriteTokens: 2000}
 	openingUsage  = anthropic.Usage{InputTokens: 12, OutputTokens: 1, CacheReadTokens: 90000, CacheWriteTokens: 2000}
 	messageResult = Result{
-		Usage: messageUsage, Model: "claude-opus-5", ID: "msg_01", StopReason: "end_turn", Complete: true, Deltas: 1,
+		Usage: messageUsage, Model: "claude-opus-5", ID: "msg_01", StopReason: "end_turn", Complete: true, Counted: true, Deltas: 1,
 	}
 )
 
@@ -92,15 +92,15 @@ func TestStreamTap(t *testing.T) {
 		}},
 		{"two message_delta, larger counts", capture(t, "web_search"), Result{
 			Usage: anthropic.Usage{InputTokens: 10682, OutputTokens: 510, WebSearches: 1},
-			Model: "claude-opus-5", ID: "msg_03", StopReason: "end_turn", Complete: true, Deltas: 3,
+			Model: "claude-opus-5", ID: "msg_03", StopReason: "end_turn", Complete: true, Counted: true, Deltas: 3,
 		}},
 		{"cut between two message_delta", upTo(t, capture(t, "web_search"), "\"input_tokens\":null}}\n\n"), Result{
 			Usage: anthropic.Usage{InputTokens: 2679, OutputTokens: 120},
-			Model: "claude-opus-5", ID: "msg_03", Deltas: 1,
+			Model: "claude-opus-5", ID: "msg_03", Counted: true, Deltas: 1,
 		}},
 		{"unknown event, comments, padding, null", capture(t, "thinking"), Result{
 			Usage: anthropic.Usage{InputTokens: 5, OutputTokens: 33, CacheWriteTokens: 700, CacheWrite1hTokens: 500},
-			Model: "claude-sonnet-5-5", ID: "msg_04", StopReason: "max_tokens", Complete: true, Deltas: 2,
+			Model: "claude-sonnet-5-5", ID: "msg_04", StopReason: "max_tokens", Complete: true, Counted: true, Deltas: 2,
 		}},
 		{"signature counts nothing", upTo(t, capture(t, "thinking"), "bG9jaw==\"}}\n\n"), Result{
 			Usage: anthropic.Usage{InputTokens: 5, OutputTokens: 8, CacheWriteTokens: 700, CacheWrite1hTokens: 500},
@@ -176,7 +176,7 @@ func TestStreamTapBounds(t *testing.T) {
 	fill := maxTapEvent - len(head) - len(`","input_tokens":123`)
 	delta := "event: message_delta\ndata: " + head + pad[:fill] + tail + "\n\n"
 	sameResult(t, "count at the bound", tapped(t, NewStreamTap(), []byte(delta)),
-		Result{Usage: anthropic.Usage{OutputTokens: 15}, Truncated: true})
+		Result{Usage: anthropic.Usage{OutputTokens: 15}, Counted: true, Truncated: true})
 
 	for _, tc := range []struct {
 		stream string
@@ -203,7 +203,12 @@ func TestDeltaText(t *testing.T) {
 	}{
 		{"text", delta(`"type":"text_delta","text":"Hello, you"`), 10},
 		{"empty", delta(`"type":"text_delta","text":""`), 0},
-		{"input", delta(`"type":"input_json_delta","partial_json":"{\"a\":\"} \"}"`), len(`{\"a\":\"} \"}`)},
+		{"input", delta(`"type":"input_json_delta","partial_json":"{\"a\":\"} \"}"`), len(`{"a":"} "}`)},
+		{"escapes", delta(`"type":"text_delta","text":"a\n\t\\\"\/b"`), 7},
+		{"other letters, plain", delta(`"type":"text_delta","text":"Größe 東京 🙂"`), len("Größe 東京 🙂")},
+		{"other letters, escaped", delta(`"type":"text_delta","text":"Gr\u00f6\u00dfe \u6771\u4eac \ud83d\ude42\u0041"`), len("Größe 東京 🙂A")},
+		{"escapes that break off", delta(`"type":"text_delta","text":"ab\u00"`), 5},
+		{"kept in part, escaped", delta(`"type":"text_delta","text":"` + strings.Repeat(`\n`, 1500) + `"`), 1500},
 		{"thinking", delta(`"type":"thinking_delta","thinking":"hm"`), 2},
 		{"padded", `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello "}      }`, 6},
 		{"signature", delta(`"type":"signature_delta","signature":"AAAA"`), 0},
@@ -316,7 +321,7 @@ func TestStreamTapNoAllocations(t *testing.T) {
 			t.Errorf("chunks of %d: %v allocations per delta", size, n)
 		}
 	}
-	if r := tap.Result(); r.Deltas != 202 || r.EstimatedOutputTokens != (202*5+3)/4 {
+	if r := tap.Result(); r.Deltas != 202 || r.EstimatedOutputTokens != 202*2 {
 		t.Errorf("result %+v", r)
 	}
 }

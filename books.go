@@ -1,0 +1,123 @@
+package shunt
+
+import (
+	"slices"
+
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/ledger"
+	"github.com/caddy-shunt/caddy-shunt/pool"
+	"github.com/caddy-shunt/caddy-shunt/sse"
+)
+
+// use is what one account was used for by an exchange. A request that went on to
+// another account may have used several.
+type use struct {
+	account   *account
+	usage     anthropic.Usage
+	estimated bool
+	cost      anthropic.Money
+	priced    bool
+}
+
+// used takes note of what upstream charged for an answer, once for each that it began
+// to give.
+func (x *exchange) used(a *attempt, usage anthropic.Usage, estimated bool) {
+	u := use{account: a.account, usage: usage, estimated: estimated}
+	u.cost, u.priced = x.h.cost(x.facts.Model, usage)
+	x.uses = append(x.uses, u)
+	a.lease.End(usage)
+}
+
+// cost is what usage costs with the model; false when that is not known.
+func (h *Handler) cost(model string, usage anthropic.Usage) (anthropic.Money, bool) {
+	dollars, priced := anthropic.Cost(model, usage)
+	return anthropic.MoneyOf(dollars), priced
+}
+
+// settle books what the tap has read. Upstream tells what an answer costs with its
+// beginning and its end; of one that broke off, and of one that cannot be read, the
+// rest is estimated, since it is charged all the same.
+func (x *exchange) settle(a *attempt, tap *sse.Tap) {
+	if x.endpoint != anthropic.EndpointMessages || !a.verdict.Served() {
+		return
+	}
+	if tap == nil {
+		x.usedUntold(a)
+		return
+	}
+	seen := tap.Result()
+	usage := seen.Usage
+	usage.OutputTokens = max(usage.OutputTokens, seen.EstimatedOutputTokens)
+	if usage.PromptTokens() == 0 {
+		usage.InputTokens = x.facts.Tokens
+		x.used(a, usage, true)
+		return
+	}
+	x.used(a, usage, !seen.Counted)
+}
+
+// usedUntold books an answer that upstream began to give without saying what it costs:
+// the prompt was read, and its size is all that can be estimated.
+func (x *exchange) usedUntold(a *attempt) {
+	if x.endpoint == anthropic.EndpointMessages {
+		x.used(a, anthropic.Usage{InputTokens: x.facts.Tokens}, true)
+	}
+}
+
+// sum is what all of the exchange's answers used together. priced is false when the
+// cost of any is not known.
+func (x *exchange) sum() (usage anthropic.Usage, cost anthropic.Money, priced bool) {
+	priced = true
+	for i := range x.uses {
+		usage.Add(x.uses[i].usage)
+		cost += x.uses[i].cost
+		priced = priced && x.uses[i].priced
+	}
+	return usage, cost, priced
+}
+
+// refusedHere are the verdicts of requests that went to no account.
+var refusedHere = []string{verdictExhausted, verdictModel, verdictRate, verdictConcurrency, verdictBudget}
+
+// outcome counts the request as what it was.
+func outcome(r *pool.Record) ledger.Counts {
+	c := ledger.Counts{Requests: 1}
+	switch {
+	case r.Verdict == anthropic.ClientGone.Name:
+		c.Cancelled = 1
+	case slices.Contains(refusedHere, r.Verdict):
+		c.Refused = 1
+	case r.Verdict == anthropic.Served:
+		c.Served = 1
+	default:
+		c.Failed = 1
+	}
+	return c
+}
+
+// book enters the exchange into the books: the request with the account that answered,
+// and what each account was used for.
+func (x *exchange) book(r *pool.Record) {
+	books := x.h.live.ledger
+	request := outcome(r)
+	key := ledger.Key{Person: r.User, Account: r.Account, Model: r.Model}
+	for i := range x.uses {
+		u := &x.uses[i]
+		c := ledger.Counts{Usage: u.usage, Cost: u.cost}
+		if u.estimated {
+			c.Estimated = 1
+		}
+		if !u.priced && !u.usage.IsZero() {
+			c.Unpriced = 1
+		}
+		k := key
+		if k.Account = u.account.member.Name; k == key {
+			c.Add(&request)
+			request = ledger.Counts{}
+		}
+		books.Add(k, &c)
+	}
+	if request.Requests > 0 {
+		books.Add(key, &request)
+	}
+}
