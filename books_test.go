@@ -2,6 +2,7 @@ package shunt
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -91,6 +92,11 @@ func TestBooksAgreeWithUpstream(t *testing.T) {
 		b.fake.SetFault("a")
 		b.mustAgree(name)
 	}
+	for i := range 20 { // other bodies have other answers
+		b.fake.SetFault("a", fakeclaude.Fault{Name: fakeclaude.CloseAfterText, Times: 1})
+		_ = b.ask(strings.Replace(longTalk, "the test", fmt.Sprint("test ", i), 1))
+	}
+	b.mustAgree("twenty that were cut")
 	for name, mark := range map[string]string{fakeclaude.StallAfterText: "text_delta", fakeclaude.StallAfterStart: "message_start", fakeclaude.PingsAfterText: "text_delta"} {
 		b.fake.SetFault("*", fakeclaude.Fault{Name: name, Times: 1, Every: time.Hour})
 		b.leave(t, longTalk, mark)
@@ -142,9 +148,11 @@ func TestOutcomesInTheBooks(t *testing.T) {
 	b.fake.SetFault("a", fakeclaude.Fault{Name: fakeclaude.CutAfterText, Times: 1})
 	_ = b.ask(helloStream)
 	b.ask(hello).mustRefuse(t, "the fifth in a minute", 429, "rate_limit_error")
+	b.fake.SetFault("a", fakeclaude.Fault{Name: fakeclaude.ErrorAfterText, Times: 1})
+	_ = b.ask(helloStream, "X-Api-Key", "", "X-Api-Key", bobKey)
 	b.mustBeIdle()
 	_, total := ledger.Report(b.h.live.ledger.Own(b.h.live.ledger.Today()), nil)
-	if total.Requests != 6 || total.Served != 1 || total.Refused != 2 || total.Failed != 2 || total.Cancelled != 1 {
+	if total.Requests != 7 || total.Served != 1 || total.Refused != 2 || total.Failed != 3 || total.Cancelled != 1 || total.Estimated != 3 {
 		t.Errorf("%+v", total)
 	}
 }
