@@ -2,7 +2,6 @@ package shunt
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -35,8 +34,7 @@ func (x *exchange) admit() (leave func()) {
 	if !x.spends() {
 		return func() {}
 	}
-	if e := x.h.overBudget(x.who.name, limits); e != nil {
-		x.answer(e, verdictBudget)
+	if x.budgetRefused() {
 		return nil
 	}
 	hold := min(x.h.holdDuration(), DefaultHold)
@@ -50,7 +48,25 @@ func (x *exchange) admit() (leave func()) {
 		x.answer(e, limitVerdict(busy))
 		return nil
 	}
+	if leave != nil && waited > 0 && x.budgetRefused() {
+		leave()
+		return nil
+	}
 	return leave
+}
+
+// budgetRefused answers the request if a budget of its person is reached, or cannot be
+// kept with it.
+func (x *exchange) budgetRefused() bool {
+	if e := x.unpricedRefused(x.limits); e != nil {
+		x.answer(e, verdictModel)
+		return true
+	}
+	if e := x.h.overBudget(x.who.name, x.limits); e != nil {
+		x.answer(e, verdictBudget)
+		return true
+	}
+	return false
 }
 
 func limitVerdict(busy *people.Busy) string {
@@ -100,6 +116,3 @@ func (x *exchange) batchRefused(l *people.Limits, refuse func(string) *anthropic
 	})
 	return e
 }
-
-// until is a time for the people of the handler's time zone.
-func (h *Handler) until(t time.Time) string { return t.In(h.zone).Format("Mon 2 Jan 2006, 15:04 MST") }

@@ -112,6 +112,7 @@ func (a *App) Start() error {
 	a.lend(func(l *livePool) {
 		l.restore(ctx)
 		l.sharing.meet(ctx)
+		l.tendUsage(ctx)
 		a.run(func() { l.keepSaved(ctx) })
 		a.run(func() { l.sharing.share(ctx) })
 	}, func(k *keeper) {

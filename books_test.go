@@ -156,4 +156,3 @@ func TestOutcomesInTheBooks(t *testing.T) {
 		t.Errorf("%+v", total)
 	}
 }
-

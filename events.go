@@ -28,6 +28,7 @@ const (
 	eventAccountBenched   = "shunt_account_benched"
 	eventAccountRecovered = "shunt_account_recovered"
 	eventPoolExhausted    = "shunt_pool_exhausted"
+	eventBudgetReached    = "shunt_budget_reached"
 	eventSameOrganization = "shunt_same_organization"
 )
 

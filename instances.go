@@ -82,11 +82,12 @@ type poolMeans struct {
 	logger   *zap.Logger
 	interval time.Duration
 	instance string // the configured name, empty for Caddy's instance id
+	zone     *time.Location
 }
 
 // poolMeans are those that the handler's configuration lends to its pool.
 func (h *Handler) poolMeans(logger *zap.Logger) *poolMeans {
-	return &poolMeans{storage: h.storage, logger: logger, interval: h.interval, instance: h.instance}
+	return &poolMeans{storage: h.storage, logger: logger, interval: h.interval, instance: h.instance, zone: h.zone}
 }
 
 func parseInstances(h *Handler, d *caddyfile.Dispenser) error {

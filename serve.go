@@ -212,6 +212,10 @@ func (x *exchange) loop() error {
 			}
 			return x.giveUp(last, refused)
 		}
+		if x.waited > 0 && x.spends() && x.budgetRefused() {
+			lease.End(anthropic.Usage{})
+			return nil
+		}
 		a := x.try(lease)
 		if x.gone() && !a.verdict.Served() {
 			a.close()

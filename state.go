@@ -29,6 +29,7 @@ type livePool struct {
 	sharing *sharing
 	gate    *people.Gate
 	ledger  *ledger.Ledger
+	usage   *usageStore
 
 	mu sync.Mutex // guards all below, and makes writes of the state one at a time
 	// restored is the instance whose state was read: before that is known, nothing
@@ -47,7 +48,10 @@ type livePool struct {
 
 func newLivePool(name string) *livePool {
 	state := pool.New(pool.SystemClock{}, rand.Uint64())
-	return &livePool{name: name, state: state, sharing: newSharing(name, state), gate: people.NewGate(failpoint.Now), ledger: ledger.New(failpoint.Now, time.UTC)}
+	books := ledger.New(failpoint.Now, time.UTC)
+	return &livePool{
+		name: name, state: state, sharing: newSharing(name, state), gate: people.NewGate(failpoint.Now), ledger: books, usage: newUsageStore(name, books),
+	}
 }
 
 // saveEvery is the shortest time between two writes of a pool's state.
@@ -57,7 +61,15 @@ const saveEvery = 2 * time.Second
 const storageTimeout = 10 * time.Second
 
 // attach makes the pool work with what a configuration lends.
-func (l *livePool) attach(m *poolMeans) { l.sharing.means.Store(m) }
+func (l *livePool) attach(m *poolMeans) {
+	l.sharing.means.Store(m)
+	l.ledger.SetZone(m.zone)
+}
+
+// tendUsage keeps the books in storage, and hears those of other processes.
+func (l *livePool) tendUsage(ctx context.Context) {
+	l.usage.step(ctx, l.sharing.means.Load(), l.sharing.accompanied())
+}
 
 // stateKey is where the instance keeps the pool's state.
 func (l *livePool) stateKey(instance string) string {
@@ -124,10 +136,12 @@ func (l *livePool) keepSaved(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			l.save()
+			l.usage.lastly(l.sharing.means.Load())
 			return
 		case <-time.After(wait):
 			l.restore(ctx)
 			l.save()
+			l.tendUsage(ctx)
 		}
 	}
 }
@@ -187,6 +201,9 @@ func (l *livePool) recovered() {
 // one is gone: the last configuration has let go. Requests may still use the pool.
 func (l *livePool) Destruct() error {
 	l.save()
+	if m := l.sharing.means.Load(); m != nil {
+		l.usage.lastly(m)
+	}
 	l.sharing.lastly(true)
 	return nil
 }

@@ -30,7 +30,7 @@ var Rules = []Rule{
 		Reason: "out of credit",
 	},
 	{
-		Name: "no_credit", Status: []int{402}, Type: "billing_error", OrType: true,
+		Name: "no_credit", Status: []int{402}, Type: TypeBilling, OrType: true,
 		Scope: ScopeAccount, Action: Next, Bench: after(10 * time.Minute), Rest: "10 min, doubled each time up to 160 min, or `retry-after`",
 		Reason: "billing refused",
 	},
@@ -156,7 +156,7 @@ var Rules = []Rule{
 var typeOfStatus = map[int]string{
 	400: "invalid_request_error",
 	401: "authentication_error",
-	402: "billing_error",
+	402: TypeBilling,
 	403: "permission_error",
 	404: "not_found_error",
 	409: "conflict_error",
@@ -177,6 +177,10 @@ func StatusOfType(errorType string) int {
 	}
 	return 500
 }
+
+// TypeBilling is the type of errors about money. Anthropic's own gateway gives it to
+// the 429 of a spend cap (Claude Code documentation, apps gateway).
+const TypeBilling = "billing_error"
 
 // TypeOfStatus is the error type of a status.
 func TypeOfStatus(status int) string {

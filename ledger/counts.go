@@ -95,12 +95,6 @@ func (r *rows) at(k Key) *Counts {
 	return c
 }
 
-func (r *rows) addAll(other *rows) {
-	for k, c := range other.counts {
-		r.at(k).Add(c)
-	}
-}
-
 func clip(s string) string {
 	if len(s) > mostName {
 		return s[:mostName]

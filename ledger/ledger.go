@@ -8,24 +8,24 @@ import (
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 )
 
-// Ledger is the books of a pool as this instance knows them. Its methods are safe for
+// Ledger is the books of a pool as this process knows them. Its methods are safe for
 // concurrent use.
 type Ledger struct {
 	clock func() time.Time
 
-	mu      sync.Mutex // guards all below
-	zone    *time.Location
-	days    map[Day]*page
-	changes uint64
+	mu   sync.Mutex // guards all below
+	zone *time.Location
+	days map[Day]*page
 }
 
 // page is one day of the books.
 type page struct {
-	// What this instance counted: stored is what its record in storage holds, saving
-	// what is being written, pending what has come since. Each use is in one of them.
-	stored, saving, pending *rows
-	// peers are the records of the other instances, by name.
-	peers map[string]*rows
+	// own is what this process counted. changes counts how often, saved is the count
+	// that storage has.
+	own            *rows
+	changes, saved uint64
+	// others are the records of the other processes, by name.
+	others map[string]*rows
 	// sums of all of them by person and by account. Pages are many, and only budgets
 	// look here.
 	sums map[who]Sum
@@ -89,7 +89,7 @@ func (l *Ledger) Today() Day {
 func (l *Ledger) page(d Day) *page {
 	p := l.days[d]
 	if p == nil {
-		p = &page{stored: newRows(), pending: newRows(), peers: make(map[string]*rows), sums: make(map[who]Sum)}
+		p = &page{own: newRows(), others: make(map[string]*rows), sums: make(map[who]Sum)}
 		l.days[d] = p
 	}
 	return p
@@ -101,9 +101,9 @@ func (l *Ledger) Add(k Key, c *Counts) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.page(DayOf(l.clock(), l.zone))
-	p.pending.at(k).Add(c)
+	p.own.at(k).Add(c)
 	p.count(k, c)
-	l.changes++
+	p.changes++
 }
 
 // count adds to the sums.
@@ -128,22 +128,18 @@ func (p *page) recount() {
 // each calls do for all counts of the page; a key may come several times.
 func (p *page) each(do func(Key, *Counts)) {
 	all := func(r *rows) {
-		if r != nil {
-			for k, c := range r.counts {
-				do(k, c)
-			}
+		for k, c := range r.counts {
+			do(k, c)
 		}
 	}
-	all(p.stored)
-	all(p.saving)
-	all(p.pending)
-	for _, r := range p.peers {
+	all(p.own)
+	for _, r := range p.others {
 		all(r)
 	}
 }
 
 // Spent is what the person or account has used since the period began that it is
-// now, on all instances as far as they were heard.
+// now, in all processes as far as they were heard.
 func (l *Ledger) Spent(of Dimension, name string, p Period) (total Sum) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,7 +173,7 @@ func (l *Ledger) Needed() (from, to Day) {
 	return min(week, month), today
 }
 
-// Own are the rows of a day that this instance counted.
+// Own are the rows of a day that this process counted.
 func (l *Ledger) Own(d Day) []Row {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -185,18 +181,28 @@ func (l *Ledger) Own(d Day) []Row {
 	if p == nil {
 		return nil
 	}
-	return p.own().list(d)
+	return p.own.list(d)
 }
 
-// own is everything that this instance counted on a day.
-func (p *page) own() *rows {
-	sum := newRows()
-	sum.addAll(p.stored)
-	if p.saving != nil {
-		sum.addAll(p.saving)
+// OwnBetween are the rows that this process counted, of all days in memory from one to
+// another.
+func (l *Ledger) OwnBetween(from, to Day) []Row {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []Row
+	for d, p := range l.days {
+		if d >= from && d <= to {
+			all = append(all, p.own.list(d)...)
+		}
 	}
-	sum.addAll(p.pending)
-	return sum
+	return all
+}
+
+// Holds reports whether a day is in memory.
+func (l *Ledger) Holds(d Day) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.days[d] != nil
 }
 
 // list gives the rows in order.
@@ -207,11 +213,4 @@ func (r *rows) list(d Day) []Row {
 	}
 	slices.SortFunc(list, func(a, b Row) int { return compareKeys(&a.Key, &b.Key) })
 	return list
-}
-
-// Changes grows whenever something was counted.
-func (l *Ledger) Changes() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.changes
 }

@@ -106,35 +106,6 @@ func to(t *testing.T, s string) Day {
 	return d
 }
 
-// TestANameThatComesBack: what was heard of it as another's is not counted beside
-// what is loaded as our own.
-func TestANameThatComesBack(t *testing.T) {
-	now := at(t, "2026-11-23T12:00:00Z")
-	l := New(func() time.Time { return now }, time.UTC)
-	l.Add(Key{"ann", "a", "m"}, tokens(5))
-	data, err := l.Record(l.Today())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Saved(l.Today())
-	for range 2 {
-		l.Rename("other")
-		if err := l.Hear("first", l.Today(), data); err != nil {
-			t.Fatal(err)
-		}
-		if got := l.Spent(OfPerson, "ann", PerDay).Tokens; got != 5 {
-			t.Errorf("under another name: %d", got)
-		}
-		l.Rename("first")
-		if err := l.Load(l.Today(), data); err != nil {
-			t.Fatal(err)
-		}
-		if got := l.Spent(OfPerson, "ann", PerDay).Tokens; got != 5 {
-			t.Errorf("under the first name again: %d", got)
-		}
-	}
-}
-
 // TestNamesAreBounded: whatever clients call themselves and their models, rows are
 // bounded, and nothing is lost.
 func TestNamesAreBounded(t *testing.T) {
@@ -204,28 +175,30 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// world is a storage with instances that come, go and fail, and a plain count of what
+// world is a storage with processes that come, go and fail, and a plain count of what
 // must be in the books.
 type world struct {
 	t       *testing.T
 	dice    *rand.Rand
 	now     time.Time
-	storage map[string][]byte // by day/instance
-	// unsaved is what was counted, by instance, and a kill of it takes along.
-	// maybe is what storage has of the unsaved, although it said that it failed.
-	unsaved, maybe map[string]map[Row]int64
+	born    int
+	ledgers map[string]*Ledger
+	storage map[string][]byte // by day/process
+	// total is what storage must have; unsaved is what was counted since, by process,
+	// and a kill takes along.
+	total   map[Row]int64
+	unsaved map[string]map[Row]int64
 }
 
 func rowOf(d Day, k Key) Row { return Row{Day: d, Key: k} }
 
-// TestBooksAreRight: whatever is saved, fails to be saved, is killed, renamed and
-// heard in whatever order, the sums are those of what was counted and not lost with a
-// kill.
+// TestBooksAreRight: whatever is saved, fails to be saved, is killed and heard in
+// whatever order, the sums are those of what was counted and not lost with a kill.
 func TestBooksAreRight(t *testing.T) {
 	for seed := range uint64(300) {
 		w := &world{
-			t: t, dice: rand.New(rand.NewPCG(seed, 7)), now: at(t, "2026-11-30T20:00:00Z"), storage: make(map[string][]byte),
-			unsaved: make(map[string]map[Row]int64), maybe: make(map[string]map[Row]int64),
+			t: t, dice: rand.New(rand.NewPCG(seed, 7)), now: at(t, "2026-11-30T20:00:00Z"), ledgers: make(map[string]*Ledger), storage: make(map[string][]byte),
+			total: make(map[Row]int64), unsaved: make(map[string]map[Row]int64),
 		}
 		w.run()
 		if t.Failed() {
@@ -234,28 +207,18 @@ func TestBooksAreRight(t *testing.T) {
 	}
 }
 
-func (w *world) open(name string) *Ledger {
-	l := New(func() time.Time { return w.now }, time.UTC)
-	w.load(l, name)
-	return l
+// start begins a process, which hears what storage has of all others.
+func (w *world) start() {
+	w.born++
+	name := fmt.Sprint("process-", w.born)
+	w.ledgers[name], w.unsaved[name] = New(func() time.Time { return w.now }, time.UTC), make(map[Row]int64)
+	w.hear(name)
 }
 
-func (w *world) load(l *Ledger, name string) {
-	l.Rename(name)
+func (w *world) hear(name string) {
 	for key, data := range w.storage {
-		d, owner := to(w.t, key[:10]), key[11:]
-		if owner == name {
-			if err := l.Load(d, data); err != nil {
-				w.t.Fatal(err)
-			}
-		}
-	}
-}
-
-func (w *world) hear(l *Ledger, own string) {
-	for key, data := range w.storage {
-		if owner := key[11:]; owner != own {
-			if err := l.Hear(owner, to(w.t, key[:10]), data); err != nil {
+		if owner := key[11:]; owner != name {
+			if err := w.ledgers[name].Hear(owner, to(w.t, key[:10]), data); err != nil {
 				w.t.Fatal(err)
 			}
 		}
@@ -263,16 +226,12 @@ func (w *world) hear(l *Ledger, own string) {
 }
 
 func (w *world) run() {
-	names := []string{"one", "two"}
-	ledgers := map[string]*Ledger{}
-	for _, n := range names {
-		ledgers[n] = w.open(n)
-		w.unsaved[n], w.maybe[n] = make(map[Row]int64), make(map[Row]int64)
-	}
-	total := make(map[Row]int64)
+	w.start()
+	w.start()
 	for range 200 {
+		names := slices.Sorted(maps.Keys(w.ledgers))
 		name := names[w.dice.IntN(len(names))]
-		l := ledgers[name]
+		l := w.ledgers[name]
 		switch w.dice.IntN(9) {
 		case 0, 1, 2, 3:
 			k := Key{fmt.Sprint("p", w.dice.IntN(3)), fmt.Sprint("a", w.dice.IntN(2)), "m"}
@@ -280,92 +239,79 @@ func (w *world) run() {
 			l.Add(k, tokens(n))
 			w.unsaved[name][rowOf(l.Today(), k)] += n
 		case 4, 5:
-			w.save(l, name, total)
+			w.save(name)
 		case 6:
 			w.now = w.now.Add(time.Duration(w.dice.IntN(180)-20) * time.Minute)
 		case 7:
-			w.hear(l, name)
+			w.hear(name)
 		case 8:
 			if w.dice.IntN(3) == 0 { // killed
-				for row, n := range w.maybe[name] {
-					total[row] += n
-				}
-				clear(w.unsaved[name])
-				clear(w.maybe[name])
-				ledgers[name] = w.open(name)
-			} else if w.dice.IntN(3) == 0 && len(w.maybe[name]) == 0 { // another name
-				other := fmt.Sprint(name, w.dice.IntN(1000))
-				w.load(l, other)
-				ledgers[other], w.unsaved[other], w.maybe[other] = l, w.unsaved[name], w.maybe[name]
-				delete(ledgers, name)
+				delete(w.ledgers, name)
 				delete(w.unsaved, name)
-				names[slices.Index(names, name)] = other
+				w.start()
 			}
 		}
 	}
-	for _, n := range names {
-		w.save(ledgers[n], n, total)
-		for len(ledgers[n].Unsaved()) > 0 {
-			w.save(ledgers[n], n, total)
+	for name, l := range w.ledgers {
+		for len(l.Unsaved()) > 0 {
+			w.save(name)
 		}
 	}
-	for _, n := range names {
-		w.hear(ledgers[n], n)
-		w.check(ledgers[n], total)
+	for name, l := range w.ledgers {
+		w.hear(name)
+		w.check(l)
 	}
 }
 
 // save writes what is unsaved, or fails to, whether or not it was written after all.
-func (w *world) save(l *Ledger, name string, total map[Row]int64) {
+func (w *world) save(name string) {
+	l := w.ledgers[name]
 	for _, d := range l.Unsaved() {
-		data, err := l.Record(d)
+		data, changes, err := l.Record(d)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		switch w.dice.IntN(4) {
-		case 0:
-			l.Failed(d)
+		var late *Row // counted while the record is written
+		if w.dice.IntN(3) == 0 {
+			k := Key{"p0", "a0", "m"}
+			l.Add(k, tokens(5))
+			late = &Row{Day: l.Today(), Key: k}
+		}
+		fails, arrives := w.dice.IntN(3) == 0, w.dice.IntN(2) == 0
+		if fails && !arrives {
+			if late != nil {
+				w.unsaved[name][*late] += 5
+			}
 			continue
-		case 1: // written, and reported as failed: the same comes again, in the same place
-			w.storage[d.String()+"/"+name] = data
-			l.Failed(d)
-			if w.dice.IntN(2) == 0 {
-				for row, n := range w.unsaved[name] {
-					if row.Day == d {
-						w.maybe[name][row] = n
-					}
-				}
-				continue
-			}
-			if data, err = l.Record(d); err != nil {
-				w.t.Fatal(err)
-			}
 		}
 		w.storage[d.String()+"/"+name] = data
-		l.Saved(d)
 		for row, n := range w.unsaved[name] {
 			if row.Day == d {
-				total[row] += n
+				w.total[row] += n
 				delete(w.unsaved[name], row)
-				delete(w.maybe[name], row)
 			}
+		}
+		if !fails {
+			l.Saved(d, changes)
+		}
+		if late != nil {
+			w.unsaved[name][*late] += 5
 		}
 	}
 }
 
-func (w *world) check(l *Ledger, total map[Row]int64) {
+func (w *world) check(l *Ledger) {
 	got := make(map[Row]int64)
-	people := make(map[string]int64)
 	for d, p := range l.days {
 		p.each(func(k Key, c *Counts) { got[rowOf(d, k)] += c.Usage.InputTokens })
 	}
-	maps.DeleteFunc(got, func(_ Row, n int64) bool { return n == 0 })
-	if !maps.Equal(got, total) {
-		w.t.Errorf("the books say %v; want %v", got, total)
+	if !maps.Equal(got, w.total) {
+		w.t.Errorf("the books say %v; want %v", got, w.total)
 	}
-	month, today := w.monthOf(l), l.Today()
-	for row, n := range total {
-		if row.Day >= month && row.Day <= today {
+	month, _ := PerMonth.bounds(l.Today())
+	people := make(map[string]int64)
+	for row, n := range w.total {
+		if row.Day >= month && row.Day <= l.Today() {
 			people[row.Person] += n
 		}
 	}
@@ -376,15 +322,10 @@ func (w *world) check(l *Ledger, total map[Row]int64) {
 	}
 }
 
-func (w *world) monthOf(l *Ledger) Day {
-	from, _ := PerMonth.bounds(l.Today())
-	return from
-}
-
 func FuzzParse(f *testing.F) {
 	l := New(func() time.Time { return time.Unix(1795000000, 0) }, time.UTC)
 	l.Add(Key{"ann", "a", "m"}, tokens(5))
-	good, err := l.Record(l.Today())
+	good, _, err := l.Record(l.Today())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -393,10 +334,14 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		day := l.Today()
 		fresh := New(func() time.Time { return time.Unix(1795000000, 0) }, time.UTC)
-		if fresh.Load(day, data) != nil {
+		if fresh.Hear("other", day, data) != nil {
 			return
 		}
-		for _, row := range fresh.Own(day) {
+		rows, err := Parse(day, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range rows {
 			if row.Cost < 0 || row.Usage.Total() < 0 || row.Requests < 0 {
 				t.Errorf("%+v", row)
 			}

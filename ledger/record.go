@@ -12,7 +12,7 @@ import (
 // recordVersion is the version of the records in storage.
 const recordVersion = 1
 
-// record is what an instance stores of a day.
+// record is what a process stores of a day.
 type record struct {
 	Version int    `json:"version"`
 	Day     string `json:"day"`
@@ -81,7 +81,7 @@ func (l *Ledger) Unsaved() []Day {
 	defer l.mu.Unlock()
 	var days []Day
 	for d, p := range l.days {
-		if len(p.pending.counts) > 0 || p.saving != nil {
+		if p.changes != p.saved {
 			days = append(days, d)
 		}
 	}
@@ -89,75 +89,30 @@ func (l *Ledger) Unsaved() []Day {
 	return days
 }
 
-// Record is the day as it is to be stored in the place of what was loaded or saved
-// before. Saved or Failed must follow before the next one of that day.
-func (l *Ledger) Record(d Day) ([]byte, error) {
+// Record is what this process has counted on a day, as it is to be stored in the place
+// of what it stored before, and the count of changes that it holds.
+func (l *Ledger) Record(d Day) (data []byte, changes uint64, err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	p := l.page(d)
-	data, err := json.Marshal(record{Version: recordVersion, Day: d.String(), Rows: p.own().list(d)})
+	rows, changes := p.own.list(d), p.changes
+	l.mu.Unlock()
+	data, err = json.Marshal(record{Version: recordVersion, Day: d.String(), Rows: rows})
 	if err != nil {
-		return nil, fmt.Errorf("marshalling what was used on %s: %w", d, err)
+		return nil, 0, fmt.Errorf("marshalling what was used on %s: %w", d, err)
 	}
-	if p.saving == nil {
-		p.saving = newRows()
-	}
-	p.saving.addAll(p.pending)
-	p.pending = newRows()
-	return data, nil
+	return data, changes, nil
 }
 
-// Saved says that storage has what Record gave last.
-func (l *Ledger) Saved(d Day) {
+// Saved says that storage has the record with these changes.
+func (l *Ledger) Saved(d Day, changes uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p := l.page(d); p.saving != nil {
-		p.stored.addAll(p.saving)
-		p.saving = nil
-	}
+	l.page(d).saved = changes
 }
 
-// Failed says that storage may not have it.
-func (l *Ledger) Failed(d Day) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if p := l.page(d); p.saving != nil {
-		p.pending.addAll(p.saving)
-		p.saving = nil
-	}
-}
-
-// Load takes over what storage has of a day under this instance's name. What was
-// counted here and not stored stays.
-func (l *Ledger) Load(d Day, data []byte) error {
-	stored, err := parseRows(d, data)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.page(d)
-	p.stored = stored
-	p.recount()
-	return nil
-}
-
-// Rename says what this instance is called from now on. What it stored under the name
-// before belongs to that one, and is heard of as any other's; what is not stored goes
-// to the new one, whose records are to be loaded.
-func (l *Ledger) Rename(own string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range l.days {
-		p.stored = newRows()
-		delete(p.peers, own)
-		p.recount()
-	}
-}
-
-// Hear takes over what another instance has stored of a day, in the place of what was
+// Hear takes over what another process has stored of a day, in the place of what was
 // heard before.
-func (l *Ledger) Hear(instance string, d Day, data []byte) error {
+func (l *Ledger) Hear(name string, d Day, data []byte) error {
 	heard, err := parseRows(d, data)
 	if err != nil {
 		return err
@@ -165,7 +120,7 @@ func (l *Ledger) Hear(instance string, d Day, data []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.page(d)
-	p.peers[instance] = heard
+	p.others[name] = heard
 	p.recount()
 	return nil
 }
@@ -174,7 +129,5 @@ func (l *Ledger) Hear(instance string, d Day, data []byte) error {
 func (l *Ledger) Forget(before Day) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.days, func(d Day, p *page) bool {
-		return d < before && len(p.pending.counts) == 0 && p.saving == nil
-	})
+	maps.DeleteFunc(l.days, func(d Day, p *page) bool { return d < before && p.changes == p.saved })
 }

@@ -1,0 +1,80 @@
+package shunt
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-shunt/caddy-shunt/internal/fakeclaude"
+	"github.com/caddy-shunt/caddy-shunt/ledger"
+)
+
+func TestBudgetInTokens(t *testing.T) {
+	b := newTeam(t, "budget 100tokens per day\nbudget 1M tokens per month", "time_zone Asia/Tokyo", fakeclaude.Options{OutputTokens: 60})
+	served := 0
+	for range 10 {
+		r := b.ask(hello)
+		if r.status != 200 {
+			break
+		}
+		served++
+		b.mustBeIdle()
+	}
+	spent := b.h.live.ledger.Spent(ledger.OfPerson, "ann", ledger.PerDay)
+	if served == 0 || served == 10 || spent.Tokens < 100 {
+		t.Fatalf("%d were served, and used %+v", served, spent)
+	}
+	r := b.ask(hello)
+	r.mustRefuse(t, "after the budget", 429, "billing_error", "100 tokens per day", strconv.FormatInt(spent.Tokens, 10)+" tokens were used", "00:00 JST")
+	if r.header.Get("X-Should-Retry") != "false" {
+		t.Error("the client may try again by itself")
+	}
+	after, err := strconv.Atoi(r.header.Get("Retry-After"))
+	ends := b.h.live.ledger.Ends(ledger.PerDay)
+	if err != nil || time.Until(ends).Seconds()-float64(after) > 5 || float64(after)-time.Until(ends).Seconds() > 5 {
+		t.Errorf("retry after %s; the day ends in %v", r.header.Get("Retry-After"), time.Until(ends))
+	}
+	if r := b.do("POST", "/v1/messages/count_tokens", hello); r.status != 200 {
+		t.Errorf("counting tokens costs nothing: %d", r.status)
+	}
+	b.do("POST", "/v1/messages/batches", `{"requests":[]}`).mustRefuse(t, "a batch", 400, "invalid_request_error", "budget")
+	b.ask(hello, "X-Api-Key", "", "X-Api-Key", bobKey).mustServe(t, "bob")
+}
+
+func TestBudgetInDollars(t *testing.T) {
+	b := newTeam(t, "budget 0.0005usd per week", "", fakeclaude.Options{OutputTokens: 200})
+	b.ask(hello).mustServe(t, "the first")
+	b.mustBeIdle()
+	r := b.ask(hello)
+	r.mustRefuse(t, "the second", 429, "billing_error", "$0.0005 per week")
+	b.ask(strings.Replace(hello, "claude-sonnet-5", "claude-unheard-of", 1)).mustRefuse(t, "a model without a price", 400, "invalid_request_error", "claude-unheard-of", "price")
+	b.ask("\x1f\x8bnonsense", "Content-Encoding", "gzip").mustRefuse(t, "a body that cannot be read", 400, "invalid_request_error", "compressed")
+}
+
+// TestBudgetIsOverrunByWhatIsInFlightOnly: those that wait for a place are looked at
+// again when they get it.
+func TestBudgetIsOverrunByWhatIsInFlightOnly(t *testing.T) {
+	b := newTeam(t, "max_concurrent 2\nbudget 1000tokens per day", "", fakeclaude.Options{OutputTokens: 150, Pace: time.Millisecond})
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	largest, statuses := int64(0), map[int]int{}
+	for range 30 {
+		all.Go(func() {
+			r := b.ask(strings.Replace(helloStream, `"max_tokens":100`, `"max_tokens":400`, 1))
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[r.status]++
+		})
+	}
+	all.Wait()
+	b.mustBeIdle()
+	for _, r := range b.h.group.View().Recent {
+		largest = max(largest, r.Usage.Total())
+	}
+	spent := b.h.live.ledger.Spent(ledger.OfPerson, "ann", ledger.PerDay).Tokens
+	if spent < 1000 || spent >= 1000+2*largest || statuses[429] == 0 || statuses[200]+statuses[429] != 30 {
+		t.Errorf("%d tokens of 1000 with requests of up to %d; %v", spent, largest, statuses)
+	}
+}
