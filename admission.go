@@ -48,10 +48,6 @@ func (x *exchange) admit() (leave func()) {
 		x.answer(e, limitVerdict(busy))
 		return nil
 	}
-	if leave != nil && waited > 0 && x.budgetRefused() {
-		leave()
-		return nil
-	}
 	return leave
 }
 

@@ -17,6 +17,7 @@ import (
 var ownEndpoints = map[string]func(*Handler, http.ResponseWriter, *http.Request) error{
 	"/health":  (*Handler).serveHealth,
 	"/status":  (*Handler).serveStatus,
+	"/usage":   (*Handler).serveUsage,
 	"/explain": (*Handler).serveExplain,
 	"/use":     (*Handler).serveUse,
 }

@@ -34,13 +34,13 @@ func MoneyOf(dollars float64) Money {
 // cent has as many digits as it takes.
 func (m Money) String() string {
 	if m != 0 && m > -Dollar/100 && m < Dollar/100 {
-		return "$" + m.decimal()
+		return "$" + m.Decimal()
 	}
 	return fmt.Sprintf("$%.2f", m.Dollars())
 }
 
 // MarshalJSON gives the amount in dollars as a decimal number, exactly.
-func (m Money) MarshalJSON() ([]byte, error) { return []byte(m.decimal()), nil }
+func (m Money) MarshalJSON() ([]byte, error) { return []byte(m.Decimal()), nil }
 
 // UnmarshalJSON reads what MarshalJSON writes, and rounds any other number.
 func (m *Money) UnmarshalJSON(data []byte) error {
@@ -74,8 +74,8 @@ func ParseMoney(s string) (Money, error) {
 	return Money(n), nil
 }
 
-// decimal is the amount in dollars with the decimals that it needs.
-func (m Money) decimal() string {
+// Decimal is the amount in dollars with the decimals that it needs, exactly.
+func (m Money) Decimal() string {
 	sign, n := "", uint64(m)
 	if m < 0 {
 		sign, n = "-", uint64(-m)

@@ -27,6 +27,12 @@ func ParseDay(s string) (Day, error) {
 	return civil(t.Date()), nil
 }
 
+// FirstOfMonth is the first day of the day's month.
+func (d Day) FirstOfMonth() Day {
+	first, _ := PerMonth.bounds(d)
+	return first
+}
+
 func (d Day) date() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
 
 // String is the day such as 2026-11-23.
