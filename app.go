@@ -57,6 +57,9 @@ func (a *App) register(h *Handler) error {
 		if other.sealedBy != h.sealedBy {
 			return fmt.Errorf("pool %q is configured twice with different keys in encrypt; expected the same in each block", h.Pool)
 		}
+		if other.Prices != h.Prices {
+			return fmt.Errorf("pool %q is configured twice with different prices; expected the same file in each block", h.Pool)
+		}
 		if other.zone.String() != h.zone.String() {
 			return fmt.Errorf("pool %q is configured twice with different time zones; expected the same time_zone in each block", h.Pool)
 		}

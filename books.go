@@ -21,17 +21,14 @@ type use struct {
 
 // used takes note of what upstream charged for an answer, once for each that it began
 // to give.
-func (x *exchange) used(a *attempt, usage anthropic.Usage, estimated bool) {
+func (x *exchange) used(a *attempt, usage anthropic.Usage, terms anthropic.Terms, estimated bool) {
 	u := use{account: a.account, usage: usage, estimated: estimated}
-	u.cost, u.priced = x.h.cost(x.facts.Model, usage)
+	if terms.Speed == "" && x.facts.Fast {
+		terms.Speed = "fast"
+	}
+	u.cost, u.priced = x.h.prices.Cost(x.facts.Model, usage, terms, x.h.now())
 	x.uses = append(x.uses, u)
 	a.lease.End(usage)
-}
-
-// cost is what usage costs with the model; false when that is not known.
-func (h *Handler) cost(model string, usage anthropic.Usage) (anthropic.Money, bool) {
-	dollars, priced := anthropic.Cost(model, usage)
-	return anthropic.MoneyOf(dollars), priced
 }
 
 // settle books what the tap has read. Upstream tells what an answer costs with its
@@ -50,17 +47,17 @@ func (x *exchange) settle(a *attempt, tap *sse.Tap) {
 	usage.OutputTokens = max(usage.OutputTokens, seen.EstimatedOutputTokens)
 	if usage.PromptTokens() == 0 {
 		usage.InputTokens = x.facts.Tokens
-		x.used(a, usage, true)
+		x.used(a, usage, seen.Terms, true)
 		return
 	}
-	x.used(a, usage, !seen.Counted)
+	x.used(a, usage, seen.Terms, !seen.Counted)
 }
 
 // usedUntold books an answer that upstream began to give without saying what it costs:
 // the prompt was read, and its size is all that can be estimated.
 func (x *exchange) usedUntold(a *attempt) {
 	if x.endpoint == anthropic.EndpointMessages {
-		x.used(a, anthropic.Usage{InputTokens: x.facts.Tokens}, true)
+		x.used(a, anthropic.Usage{InputTokens: x.facts.Tokens}, anthropic.Terms{}, true)
 	}
 }
 

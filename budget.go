@@ -91,7 +91,7 @@ func (x *exchange) unpricedRefused(l *people.Limits) *anthropic.Error {
 		if l.Budgets[i].USD == 0 {
 			continue
 		}
-		if _, priced := x.h.cost(x.facts.Model, anthropic.Usage{}); !priced {
+		if _, priced := x.h.prices.PriceOf(x.facts.Model, x.h.now()); !priced {
 			if x.facts.Model == "" {
 				return &anthropic.Error{Status: http.StatusBadRequest, NoRetry: true, Message: "model: it cannot be read from this request, and your key has a budget in US dollars here; send a JSON body that is not compressed"}
 			}

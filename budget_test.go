@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/internal/fakeclaude"
 	"github.com/caddy-shunt/caddy-shunt/ledger"
 )
@@ -77,4 +78,22 @@ func TestBudgetIsOverrunByWhatIsInFlightOnly(t *testing.T) {
 	if spent < 1000 || spent >= 1000+2*largest || statuses[429] == 0 || statuses[200]+statuses[429] != 30 {
 		t.Errorf("%d tokens of 1000 with requests of up to %d; %v", spent, largest, statuses)
 	}
+}
+
+func TestPriceFileOfAPool(t *testing.T) {
+	file := t.TempDir() + "/prices.json"
+	putFile(t, file, `{"as_of":"2026-12-01","models":[{"model":"claude-sonnet-5","input":1000,"output":1000}]}`)
+	b := newTeam(t, "admin\nbudget 0.05usd per day", "prices "+file, fakeclaude.Options{})
+	b.ask(hello).mustServe(t, "the first")
+	b.mustBeIdle()
+	b.ask(hello).mustRefuse(t, "the second", 429, "billing_error")
+	if u := b.usage(""); u.PricesAsOf != "2026-12-01" || *u.Total.CostUSD != anthropic.Money(u.Total.TotalTokens)*anthropic.Dollar/1000 {
+		t.Errorf("%+v", u.Total)
+	}
+	putFile(t, file, `{"as_of":"2026-12-01","models":[{"model":"claude-sonnet-5","input":-1}]}`)
+	h := &Handler{Prices: file, Accounts: []*Account{{Name: "main", APIKey: "sk-1"}}}
+	if err := h.Provision(newContext(t)); err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "models[0]") {
+		t.Errorf("%v", err)
+	}
+	_ = h.Cleanup()
 }

@@ -44,6 +44,7 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"person":              parsePersonInto,
 	"policy":              parsePolicy,
 	"pool":                parsePool,
+	"prices":              parsePrices,
 	"remote_key":          parseRemoteKeyInto,
 	"resource_account":    parseResourceAccount,
 	"retries":             parseRetries,
@@ -112,6 +113,7 @@ var repeatable = map[string]bool{"account": true, "person": true, "remote_key": 
 //		stall_timeout <duration>
 //		first_event_timeout <duration>
 //		retries <n>
+//		prices <file>
 //		resource_account <name>
 //		expose_account
 //		instances {
@@ -289,6 +291,11 @@ func parseFirstEventTimeout(h *Handler, d *caddyfile.Dispenser) error {
 func parseRetries(h *Handler, d *caddyfile.Dispenser) (err error) {
 	h.Retries, err = number(d, "retries", 1)
 	return err
+}
+
+func parsePrices(h *Handler, d *caddyfile.Dispenser) (err error) {
+	h.Prices, err = oneArg(d, "prices", "<file>")
+	return nonEmpty(d, "prices", h.Prices, err)
 }
 
 func parseResourceAccount(h *Handler, d *caddyfile.Dispenser) (err error) {

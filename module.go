@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/credential"
 	"github.com/caddy-shunt/caddy-shunt/internal/failpoint"
 	"github.com/caddy-shunt/caddy-shunt/pool"
@@ -101,6 +103,10 @@ type Handler struct {
 	// the first event is a failure that another account may make good. Default: 10s.
 	FirstEventTimeout caddy.Duration `json:"first_event_timeout,omitempty"`
 
+	// A file of prices, as JSON, that go before the built-in ones. It is read when the
+	// configuration is loaded. Default: the list prices that this version knows.
+	Prices string `json:"prices,omitempty"`
+
 	// How many times upstream is asked for one request at most when it fails.
 	// An account that says it is out does not count, since it is not asked again.
 	// Default: 3.
@@ -134,6 +140,7 @@ type Handler struct {
 	roster    *atomic.Pointer[roster]
 	keysFile  *keysFile      // nil if there is none
 	zone      *time.Location // of TimeZone
+	prices    *anthropic.Prices
 	now       func() time.Time
 	policy    pool.Policy
 	transport http.RoundTripper
@@ -191,6 +198,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if h.zone, err = zoneOf(h.TimeZone); err != nil {
+		return err
+	}
+	if h.prices, err = readPrices(h.Prices); err != nil {
 		return err
 	}
 	if err := h.openRoster(); err != nil {
@@ -356,6 +366,26 @@ func zoneOf(name string) (*time.Location, error) {
 		return nil, fmt.Errorf("time_zone: %q is not known; expected a name such as Europe/Berlin", name)
 	}
 	return zone, nil
+}
+
+// readPrices is the table of a file, or the built-in one.
+func readPrices(file string) (*anthropic.Prices, error) {
+	if file == "" {
+		return anthropic.BuiltInPrices, nil
+	}
+	path, err := resolve("prices", file)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("prices: %w", err)
+	}
+	prices, err := anthropic.ParsePrices(data)
+	if err != nil {
+		return nil, fmt.Errorf("prices: reading %s: %w", path, err)
+	}
+	return prices, nil
 }
 
 func (h *Handler) hasAccount(name string) bool {

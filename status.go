@@ -25,6 +25,7 @@ type statusView struct {
 	LastUsed   *string         `json:"last_used"`
 	PinnedName *string         `json:"pinned_account"`
 	LastName   *string         `json:"last_used_account"`
+	PricesAsOf string          `json:"prices_as_of"`
 	Recent     []recentRequest `json:"recent_requests"`
 	People     []personStatus  `json:"people"`
 	// Instances are the Caddy processes that share the pool, this one first.
@@ -140,7 +141,7 @@ func (h *Handler) status(who person) *statusView {
 	v := h.group.View()
 	s := &statusView{
 		Pool: h.Pool, Version: version(), StartedMS: v.Started.UnixMilli(), Policy: v.Policy, Configured: v.Configured,
-		Waiting: v.Waiting, Sessions: v.Sessions,
+		Waiting: v.Waiting, Sessions: v.Sessions, PricesAsOf: h.prices.AsOf,
 		Pinned: optional(v.Pinned), PinnedName: optional(v.Pinned), LastUsed: optional(v.LastUsed), LastName: optional(v.LastUsed),
 		Accounts: []accountStatus{}, Recent: []recentRequest{}, People: []personStatus{},
 		Instances: h.live.sharing.instances(),

@@ -175,7 +175,7 @@ func (h *Handler) usage(ctx context.Context, q *usageQuery) (*usageAnswer, *anth
 	}
 	lines, total := ledger.Report(rows, q.by)
 	answer := &usageAnswer{
-		Pool: h.Pool, From: q.from.String(), To: q.to.String(), TimeZone: h.zone.String(), By: q.by, PricesAsOf: anthropic.PricesAsOf,
+		Pool: h.Pool, From: q.from.String(), To: q.to.String(), TimeZone: h.zone.String(), By: q.by, PricesAsOf: h.prices.AsOf,
 		Rows: make([]usageRow, len(lines)), Total: rowOfUsage(nil, &ledger.Line{Counts: total}),
 	}
 	for i := range lines {

@@ -81,7 +81,7 @@ func (u *usageStore) step(ctx context.Context, m *poolMeans, company bool) {
 	}
 	if u.needed < today || !now.Before(u.hearAt) || u.hearAt.Sub(now) > every {
 		if u.needed == today {
-			from = today - 1 // who is late still writes to yesterday
+			from = u.books.Written()
 		}
 		u.hearDays(ctx, m, from, today)
 		u.hearAt = time.Now().Add(every)

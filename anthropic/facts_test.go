@@ -202,22 +202,6 @@ func TestUsageMergeIsCumulative(t *testing.T) {
 	}
 }
 
-func TestCost(t *testing.T) {
-	cost, ok := Cost("claude-opus-5-20260101", Usage{InputTokens: 1e6, OutputTokens: 1e6, CacheReadTokens: 1e6, CacheWriteTokens: 2e6, CacheWrite1hTokens: 1e6})
-	if want := 5 + 25 + 0.5 + 6.25 + 10.0; !ok || cost != want {
-		t.Errorf("cost is %v %v, want %v", cost, ok, want)
-	}
-	if p, ok := PriceOf("claude-opus-5-5"); !ok || p.Input != 4 {
-		t.Errorf("the longest prefix did not win: %+v", p)
-	}
-	if _, ok := Cost("gpt-9", Usage{InputTokens: 1}); ok {
-		t.Error("a price for an unknown model")
-	}
-	if cost, _ := Cost("claude-haiku-5-5", Usage{InputTokens: 200_000}); cost != 0.1 {
-		t.Errorf("a long prompt costs %v", cost)
-	}
-}
-
 func TestErrorEnvelope(t *testing.T) {
 	e := &Error{Status: 429, Message: `say "no"`, RequestID: "r", RetryAfter: 1500 * time.Millisecond, NoRetry: true}
 	w := newRecorder()

@@ -64,8 +64,11 @@ func New(clock func() time.Time, zone *time.Location) *Ledger {
 	return &Ledger{clock: clock, zone: zone, days: make(map[Day]*page)}
 }
 
-// SetZone makes days those of another zone from now on.
+// SetZone makes days those of another zone from now on; nil is UTC.
 func (l *Ledger) SetZone(zone *time.Location) {
+	if zone == nil {
+		zone = time.UTC
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.zone = zone
@@ -171,6 +174,14 @@ func (l *Ledger) Needed() (from, to Day) {
 	week, _ := PerWeek.bounds(today)
 	month, _ := PerMonth.bounds(today)
 	return min(week, month), today
+}
+
+// Written is the first day that others may still be writing to: for an hour that is
+// yesterday.
+func (l *Ledger) Written() Day {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return DayOf(l.clock().Add(-time.Hour), l.zone)
 }
 
 // Own are the rows of a day that this process counted.

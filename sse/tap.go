@@ -43,6 +43,8 @@ type Result struct {
 	// count is known, and for plain JSON answers.
 	EstimatedOutputTokens int64
 
+	// Terms are what the answer says of how it is priced.
+	Terms anthropic.Terms
 	// Counted reports that Usage is final: a message_delta, or a whole JSON document,
 	// stated the output.
 	Counted bool
@@ -183,7 +185,9 @@ func (t *Tap) messageStart(ev Event) {
 	setString(&t.result.Model, message.Get("model"))
 	setString(&t.result.StopReason, message.Get("stop_reason"))
 	setString(&t.result.Container, message.Get("container.id"))
-	t.result.Usage.Merge(message.Get("usage"))
+	usage := message.Get("usage")
+	t.result.Usage.Merge(usage)
+	t.terms(usage)
 }
 
 func (t *Tap) messageDelta(ev Event) {
@@ -192,9 +196,16 @@ func (t *Tap) messageDelta(ev Event) {
 	setString(&t.result.Container, gjson.GetBytes(data, "delta.container.id"))
 	usage := gjson.GetBytes(data, "usage")
 	t.result.Usage.Merge(usage)
+	t.terms(usage)
 	if usage.Get("output_tokens").Type == gjson.Number {
 		t.counted = true
 	}
+}
+
+func (t *Tap) terms(usage gjson.Result) {
+	setString(&t.result.Terms.Tier, usage.Get("service_tier"))
+	setString(&t.result.Terms.Geo, usage.Get("inference_geo"))
+	setString(&t.result.Terms.Speed, usage.Get("speed"))
 }
 
 // readJSON makes the result anew from the body held so far: what was said of a
@@ -218,6 +229,7 @@ func (t *Tap) readJSON() {
 	// its own at the top, for which nothing is charged.
 	usage := gjson.GetBytes(body, "usage")
 	t.result.Usage.Merge(usage)
+	t.terms(usage)
 	t.counted = t.result.Complete && usage.Get("output_tokens").Type == gjson.Number
 }
 

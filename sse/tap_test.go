@@ -45,6 +45,7 @@ func tapped(t testing.TB, tap *Tap, chunks ...[]byte) Result {
 
 func sameResult(t *testing.T, how string, got, want Result) {
 	t.Helper()
+	got.Terms = want.Terms // TestTerms
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("%s:\n got %+v\nwant %+v", how, got, want)
 	}
@@ -323,5 +324,20 @@ func TestStreamTapNoAllocations(t *testing.T) {
 	}
 	if r := tap.Result(); r.Deltas != 202 || r.EstimatedOutputTokens != 202*2 {
 		t.Errorf("result %+v", r)
+	}
+}
+
+func TestTerms(t *testing.T) {
+	start := "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":1,\"service_tier\":\"standard\",\"inference_geo\":\"us\"}}}\n\n"
+	end := "event: message_delta\ndata: {\"usage\":{\"output_tokens\":5,\"service_tier\":\"batch\",\"inference_geo\":null,\"speed\":\"fast\"}}\n\n"
+	if got, want := tapped(t, NewStreamTap(), []byte(start)).Terms, (anthropic.Terms{Tier: "standard", Geo: "us"}); got != want {
+		t.Errorf("%+v", got)
+	}
+	want := anthropic.Terms{Tier: "batch", Geo: "us", Speed: "fast"}
+	if got := tapped(t, NewStreamTap(), []byte(start+end)).Terms; got != want {
+		t.Errorf("%+v", got)
+	}
+	if got := tapped(t, NewJSONTap(), []byte(`{"usage":{"output_tokens":5,"service_tier":"batch","inference_geo":"us","speed":"fast"}}`)).Terms; got != want {
+		t.Errorf("%+v", got)
 	}
 }
