@@ -61,7 +61,7 @@ func onlyTrouble(refused *pool.Refusal) bool {
 }
 
 // limitVerdicts are the verdicts that speak of an account's own limits.
-var limitVerdicts = map[string]bool{"account_window": true, "model_window": true, verdictBurst: true, "spend_limit": true, "no_credit": true}
+var limitVerdicts = map[string]bool{"account_window": true, "model_window": true, verdictBurst: true, "spend_limit": true, "no_credit": true, "plan_only": true, "account_budget": true}
 
 // trouble is the answer when the accounts are not out of quota but out of order.
 func trouble(refused *pool.Refusal, words string, reopens, now time.Time) *anthropic.Error {

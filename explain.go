@@ -98,6 +98,7 @@ var closureKinds = map[pool.ClosureKind]string{
 	pool.ClosedBench: "bench",
 	pool.ClosedFull:  "full",
 	pool.ClosedProbe: "probe",
+	pool.ClosedLimit: "limit",
 	pool.ClosedBound: "bound",
 	pool.ClosedBrake: "brake",
 }

@@ -50,6 +50,8 @@ type Limits struct {
 	// none, not that the account is out.
 	OverageStatus, OverageReason string
 	OverageInUse                 bool
+	// OverageReset is when what may be paid begins anew; zero when unknown.
+	OverageReset time.Time
 	// RetryAfter is negative when the answer has none.
 	RetryAfter time.Duration
 }
@@ -97,6 +99,8 @@ func (l *Limits) unified(name, value string) {
 		l.OverageStatus = value
 	case "overage-disabled-reason":
 		l.OverageReason = value
+	case "overage-reset":
+		l.OverageReset = readReset(value)
 	case "overage-in-use":
 		l.OverageInUse = value == "true" || value == "1"
 	default:

@@ -36,6 +36,19 @@ var windowFamilies = map[string][]string{
 	"oi":     {FamilyFable, FamilyMythos},
 }
 
+// FamiliesOf are the model families that a window with a scope limits; none for one
+// that limits every family.
+func FamiliesOf(window string) []string {
+	_, scope, scoped := strings.Cut(window, "_")
+	if !scoped {
+		return nil
+	}
+	if known, ok := windowFamilies[scope]; ok {
+		return known
+	}
+	return []string{scope}
+}
+
 // WindowLimits reports whether the window limits requests for the family.
 // Windows without a scope (5h, 7d) limit every family; a scope that is not
 // known is taken as the family's own name.

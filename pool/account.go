@@ -30,12 +30,15 @@ type account struct {
 	// identity says whose limits these are, empty when nobody knows; see Identify.
 	identity   string
 	identityAt time.Time // when it was learned
-	suspectAt  time.Time // when suspect was set last
-	strikes    int       // troubles without a stated end in a row, with no served request between
-	strikeAt   time.Time // when the last one was counted
-	lastUsed   time.Time
-	turn       uint64  // the pool's pick that this account last got
-	reserved   float64 // what its requests in flight are expected to cost
+	// closedUntil and closedReason are of a limit of the operator's own, see CloseFor.
+	closedUntil  time.Time
+	closedReason string
+	suspectAt    time.Time // when suspect was set last
+	strikes      int       // troubles without a stated end in a row, with no served request between
+	strikeAt     time.Time // when the last one was counted
+	lastUsed     time.Time
+	turn         uint64  // the pool's pick that this account last got
+	reserved     float64 // what its requests in flight are expected to cost
 
 	totals Totals
 	local  localWindow

@@ -9,7 +9,7 @@ func (g *Group) Benched() map[string][]BenchView {
 	now := p.now()
 	all := make(map[string][]BenchView, len(g.members))
 	for i, m := range g.members {
-		all[m.Name] = g.states[i].lasting(now)
+		all[m.Name] = g.lasting(i, now)
 	}
 	return all
 }

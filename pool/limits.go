@@ -28,7 +28,10 @@ type limits struct {
 	reservedElsewhere float64
 
 	overage overage
-	ended   map[string]time.Time // as account.ended, of these benches
+	// paidUntil is how long the plan is taken to be used up since an answer was paid
+	// for as extra usage.
+	paidUntil time.Time
+	ended     map[string]time.Time // as account.ended, of these benches
 }
 
 // overage is what upstream says of paid extra usage.
@@ -64,6 +67,7 @@ func (l *limits) learn(said *anthropic.Limits, now time.Time) {
 		}
 		l.buckets[b.Name] = bucket{Limit: b.Limit, Remaining: b.Remaining, Reset: b.Reset, At: now}
 	}
+	l.pays(said, now)
 	if said.OverageStatus != "" {
 		l.overage = overage{said.OverageStatus, said.OverageReason, now}
 	}

@@ -125,6 +125,10 @@ func (l *Lease) End(used anthropic.Usage) {
 	now := p.now()
 	p.changes++
 	l.giveBack()
+	if l.reserved > 0 && (!l.stood || !used.IsZero()) {
+		// What it used counts in the place of what was expected.
+		p.shares.charge(l.req.User, -l.reserved, now)
+	}
 	l.state.totals.Attempts++
 	l.state.limits.changed()
 	if !used.IsZero() {

@@ -22,6 +22,9 @@ type Request struct {
 	Prefix   uint64
 	Model    string
 	Endpoint anthropic.Endpoint
+	// Weight is the person's part when accounts are short, relative to the others'; 0
+	// means 1.
+	Weight int
 	// Tokens is an estimate of the prompt's size.
 	Tokens int64
 	// CacheLife is how long the account's prompt cache stays warm after this request.
@@ -42,6 +45,8 @@ type Request struct {
 	// Trace, when not nil, keeps the decisions and lends the leases.
 	Trace *Trace
 }
+
+func (r *Request) weight() float64 { return float64(min(max(1, r.Weight), mostWeight)) }
 
 func (r *Request) family() string { return anthropic.Family(r.Model) }
 
@@ -83,6 +88,8 @@ type Lease struct {
 	tried    time.Time // when the one was sent that was reported last
 	reserved float64
 	ended    bool
+	// stood is set when the request stood in line: its turn counts, whatever it used.
+	stood bool
 	// brake is set when this request finds out whether an overload is over.
 	brake *brake
 }
@@ -279,6 +286,7 @@ func (g *Group) lend(i int, reason string, req *Request, family string, now time
 		return lease
 	}
 	lease.reserved = p.costs.expect(family)
+	p.shares.charge(req.User, lease.reserved, now)
 	state.reserved += lease.reserved
 	state.limits.reserved += lease.reserved
 	if key, ok := keyOf(req, family); ok && reason == ReasonPolicy {
@@ -317,6 +325,13 @@ func (g *Group) closedBy(i int, req *Request, family, only string, now time.Time
 	}
 	if m.MaxConcurrent > 0 && a.inFlight >= m.MaxConcurrent || req.paid() && a.limit.reached(a.inFlight) {
 		return ClosedFull
+	}
+	if req.paid() && (m.PlanOnly || now.Before(a.closedUntil)) {
+		if b, busy := g.closing(i, family, now); b != nil {
+			return ClosedLimit
+		} else if busy {
+			return ClosedFull
+		}
 	}
 	if a.suspect && a.inFlight > 0 {
 		return ClosedProbe

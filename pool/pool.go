@@ -26,6 +26,8 @@ type Member struct {
 	Models []string
 	// MaxConcurrent bounds its requests in flight; 0 means no bound.
 	MaxConcurrent int
+	// PlanOnly keeps requests away that might be paid for as extra usage.
+	PlanOnly bool
 	// Owners are the people who may use it; none, or "*", means everybody.
 	Owners []string
 }

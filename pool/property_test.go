@@ -75,8 +75,11 @@ func (c *steppedClock) advance(d time.Duration) {
 // known is what the test itself knows of one account: written from the rules, not
 // from the code, and small enough to be read at once.
 type known struct {
-	benches  map[string]knownBench // by family
-	quota    map[string]knownBench // those for want of quota; one map for all who share
+	benches map[string]knownBench // by family
+	quota   map[string]knownBench // those for want of quota; one map for all who share
+	// ended is when an answer last showed that one of quota was over; one map for all
+	// who share.
+	ended    map[string]time.Time
 	identity string
 	doubted  bool // had a trouble, and has not served a request that was sent since
 	doubtAt  time.Time
@@ -163,7 +166,7 @@ func newLife(t *testing.T, seed uint64) *life {
 			m.Models = []string{"claude-haiku-*", "claude-sonnet-*"}
 		}
 		all = append(all, m)
-		w.accounts[m.Key] = &known{benches: map[string]knownBench{}, quota: map[string]knownBench{}}
+		w.accounts[m.Key] = &known{benches: map[string]knownBench{}, quota: map[string]knownBench{}, ended: map[string]time.Time{}}
 	}
 	w.configs = [][]*Member{all}
 	if len(all) > 2 {
@@ -501,9 +504,13 @@ func (w *life) report(l *loan, v *anthropic.Verdict, limits *anthropic.Limits) {
 		if !paid && stands {
 			break // a free answer says nothing about what is charged
 		}
-		for _, benches := range []map[string]knownBench{a.benches, a.quota} {
+		for i, benches := range []map[string]knownBench{a.benches, a.quota} {
 			for of, b := range benches {
-				if !now.Before(b.until) || (of == wholeAccount || of == family) && l.begun.After(b.since) {
+				proved := now.Before(b.until) && (of == wholeAccount || of == family) && l.begun.After(b.since)
+				if proved && i == 1 {
+					a.ended[of] = latest(a.ended[of], now)
+				}
+				if proved || !now.Before(b.until) {
 					delete(benches, of)
 				}
 			}
@@ -643,9 +650,9 @@ func (w *life) identify(key, identity string) {
 	a := w.accounts[key]
 	w.note("%s draws on %q", key, identity)
 	if a.identity != identity {
-		before := a.quota
+		before, ended := a.quota, a.ended
 		if a.identity != "" {
-			a.quota = map[string]knownBench{}
+			a.quota, a.ended = map[string]knownBench{}, map[string]time.Time{}
 		}
 		for _, other := range w.accounts {
 			if identity != "" && other.identity == identity {
@@ -655,8 +662,17 @@ func (w *life) identify(key, identity string) {
 							other.quota[family] = b
 						}
 					}
+					for family, at := range ended {
+						other.ended[family] = latest(other.ended[family], at)
+					}
+					// What one of them had shown to be over is over for all.
+					for family, at := range other.ended {
+						if b, ok := other.quota[family]; ok && !b.since.After(at) {
+							delete(other.quota, family)
+						}
+					}
 				}
-				a.quota = other.quota
+				a.quota, a.ended = other.quota, other.ended
 				break
 			}
 		}

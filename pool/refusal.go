@@ -28,6 +28,8 @@ const (
 	ClosedProbe
 	// ClosedBound: the request needs what another account holds.
 	ClosedBound
+	// ClosedLimit: a limit of the operator's own is reached, until a time.
+	ClosedLimit
 	// ClosedBrake: the whole service is overloaded, and nobody is asked.
 	ClosedBrake
 )
@@ -56,6 +58,12 @@ var closureReasons = [...]string{
 // closure tells about a member that is closed to requests for the family.
 func (g *Group) closure(i int, kind ClosureKind, family string, now time.Time) Closure {
 	c := Closure{Kind: kind}
+	if kind == ClosedLimit {
+		if b, _ := g.closing(i, family, now); b != nil {
+			c.Until, c.Verdict, c.Window, c.Reason = b.Until, b.Verdict, b.Window, b.Reason
+		}
+		return c
+	}
 	if kind == ClosedBench || kind == ClosedTried {
 		// What it answered may have benched an account that was tried.
 		if b := g.states[i].benchOf(family, now); b != nil {
@@ -116,7 +124,7 @@ func (g *Group) refusal(req *Request, family, only string, now time.Time) *Refus
 		case ClosedModel:
 			r.Allowed++
 			continue
-		case ClosedBench:
+		case ClosedBench, ClosedLimit:
 			if r.Until.IsZero() || c.Until.Before(r.Until) {
 				r.Until = c.Until
 			}
@@ -170,6 +178,8 @@ var (
 		"spend_limit":  "at the spend limit",
 		"no_credit":    "out of credit",
 		"unreachable":  "unreachable",
+		verdictPlan:    "at the end of what the plan covers (extra usage is off)",
+		verdictBudget:  "at its budget",
 		"upstream":     "failing",
 	}
 )

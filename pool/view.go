@@ -115,6 +115,7 @@ func (g *Group) View() View {
 	}
 	for i, m := range g.members {
 		account := g.states[i].view(m, now)
+		account.Benches = g.lasting(i, now)
 		elsewhere := p.totalsElsewhere(m.Key)
 		account.Totals.add(&elsewhere)
 		for j, other := range g.members {
@@ -145,14 +146,19 @@ func (a *account) view(m *Member, now time.Time) AccountView {
 		v.Buckets = append(v.Buckets, BucketView{Name: name, Limit: b.Limit, Remaining: b.Remaining, Reset: b.Reset, Updated: b.At})
 	}
 	sort.Slice(v.Buckets, func(i, j int) bool { return v.Buckets[i].Name < v.Buckets[j].Name })
-	v.Benches = a.lasting(now)
 	return v
 }
 
-// lasting are the benches that last, the whole account's first.
-func (a *account) lasting(now time.Time) []BenchView {
+// lasting are the benches that last, the whole account's first. A limit of the
+// operator's that closes all of the account is among them.
+func (g *Group) lasting(i int, now time.Time) []BenchView {
 	var benches []BenchView
-	for _, b := range slices.Concat(a.benches, a.limits.benches) {
+	all := slices.Concat(g.states[i].benches, g.states[i].limits.benches)
+	if b, _ := g.closing(i, wholeAccount, now); b != nil {
+		b.Since = now
+		all = append(all, *b)
+	}
+	for _, b := range all {
 		if now.Before(b.Until) {
 			benches = append(benches, BenchView{
 				Family: b.Family, Until: b.Until, Since: b.Since, Verdict: b.Verdict, Reason: b.Reason, Source: b.Source, Window: b.Window, Login: b.Login,
@@ -188,6 +194,9 @@ func (g *Group) Ready(missing func(*Member) string) (ready bool, refused *Refusa
 		r.Allowed++
 		r.Serving++
 		b := g.states[i].benchOf(wholeAccount, now)
+		if b == nil {
+			b, _ = g.closing(i, wholeAccount, now)
+		}
 		if reason := missing(m); reason != "" {
 			b = &bench{Verdict: "login_required", Login: true, Reason: reason}
 		} else if b == nil {

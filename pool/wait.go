@@ -3,6 +3,7 @@ package pool
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 )
@@ -34,11 +35,13 @@ type waiter struct {
 	// until is when what keeps it out may end, zero when nobody knows.
 	until  time.Time
 	number uint64 // the order of arrival
-	left   bool   // no longer in line
+	place  float64
+	first  bool // the first of its person
+	left   bool // no longer in line
 }
 
 // queue is the line of a pool: first come, first served for each person, and
-// among people who used least lately, among requests that an account can serve.
+// among people by weight and recent use, among requests that an account can serve.
 type queue struct {
 	line   []*waiter // by arrival
 	number uint64
@@ -168,6 +171,7 @@ func (g *Group) giveUp(self *waiter, ready <-chan answer) (now time.Time) {
 	case a := <-ready:
 		if a.lease != nil {
 			a.lease.giveBack()
+			p.shares.charge(self.req.User, -a.lease.reserved, now)
 			p.dispatch(now)
 		}
 	default:
@@ -233,10 +237,8 @@ func (p *Pool) dispatch(now time.Time) {
 		lease, refused := w.group.pick(w.req, stay, now)
 		switch {
 		case lease != nil:
-			w.left, served = true, true
+			w.left, served, lease.stood = true, true, true
 			w.done(lease, nil)
-			// The same person's next request stands behind the others again.
-			p.shares.charge(w.req.User, lease.reserved, now)
 		case over || refused.Hopeless() || !refused.Busy && refused.Until.After(w.deadline):
 			w.left, served = true, true
 			w.done(nil, refused)
@@ -253,44 +255,48 @@ func (p *Pool) dispatch(now time.Time) {
 	p.arm(now)
 }
 
-// inOrder lists those in line by turns: each person's first, who used least lately
-// before the others, then each person's second, and so on.
+// mostBehind is how many requests of others come first at most to make up for what a
+// person has used lately: whoever used much waits for that long, and not until all
+// others have used as much.
+const mostBehind = 40
+
+// inOrder lists those in line so that people get parts according to their weights:
+// each request stands where its person's use would be, by weight, once those before it
+// have been served. Who used least lately is first, and of many requests of one person
+// each stands further back.
 func (p *Pool) inOrder(now time.Time) []*waiter {
 	q := &p.waiting
 	q.order = append(q.order[:0], q.line...)
 	if len(q.order) == 1 {
 		return q.order
 	}
-	type standing struct {
-		nth  int
-		used float64
-	}
-	people := make(map[string]*standing, 8)
-	rank := make(map[*waiter]standing, len(q.order))
+	people := make(map[string]*float64, 8) // where each person's next request stands
+	least, mean := math.Inf(1), 0.0
 	for _, w := range q.order {
-		s := people[w.req.User]
-		if s == nil {
-			s = &standing{used: p.shares.used(w.req.User, now)}
-			people[w.req.User] = s
+		w.first = false
+		if people[w.req.User] == nil {
+			used := p.shares.used(w.req.User, now) / w.req.weight()
+			people[w.req.User] = &used
+			w.first = true
+			least = min(least, used)
 		}
-		rank[w] = *s
-		s.nth++
+		mean += p.costs.expect(w.req.family()) / float64(len(q.order))
 	}
 	if len(people) == 1 {
 		return q.order
 	}
+	most := least + mostBehind*mean
+	for _, w := range q.order {
+		next := people[w.req.User]
+		if *next > most && w.first {
+			p.shares.charge(w.req.User, (most-*next)*w.req.weight(), now)
+			*next = most
+		}
+		w.place = *next
+		*next += p.costs.expect(w.req.family()) / w.req.weight()
+	}
 	slices.SortStableFunc(q.order, func(a, b *waiter) int {
-		x, y := rank[a], rank[b]
-		if x.nth != y.nth {
-			return x.nth - y.nth
-		}
-		if x.used != y.used {
-			if x.used < y.used {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(a.number, b.number)
+		return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.number, b.number))
 	})
 	return q.order
 }
