@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-shunt/caddy-shunt/credential"
+	"github.com/caddy-shunt/caddy-shunt/people"
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
@@ -58,6 +59,13 @@ type Account struct {
 
 	// How many requests the account has in flight at most. Default: no limit.
 	MaxConcurrent int `json:"max_concurrent,omitempty"`
+
+	// Keep requests away that might be paid for as extra usage, once the plan is used up.
+	// For logins and setup tokens.
+	PlanOnly bool `json:"plan_only,omitempty"`
+
+	// What may be used of the account in a day, a week or a month. Default: no limit.
+	Budgets []people.Budget `json:"budgets,omitempty"`
 
 	// The base URL of the API for this account. Default: the handler's.
 	Upstream string `json:"upstream,omitempty"`
@@ -105,6 +113,8 @@ func (a *Account) check() error {
 		return fmt.Errorf("account %q: a subscription login belongs to one person; expected owner <key name...> or, by your own decision, owner *", a.Name)
 	case a.Weight < 0:
 		return fmt.Errorf("account %q: weight must not be negative", a.Name)
+	case a.PlanOnly && !a.personal():
+		return fmt.Errorf("account %q: plan_only is for oauth and setup_token; an API key has no plan", a.Name)
 	case a.MaxConcurrent < 0:
 		return fmt.Errorf("account %q: max_concurrent must not be negative", a.Name)
 	}
@@ -112,6 +122,10 @@ func (a *Account) check() error {
 		if _, err := path.Match(glob, ""); err != nil {
 			return fmt.Errorf("account %q: models: %q is not a glob", a.Name, glob)
 		}
+	}
+	limits := people.Limits{Budgets: a.Budgets}
+	if err := limits.Check(); err != nil {
+		return fmt.Errorf("account %q: %w", a.Name, err)
 	}
 	if a.OAuth != nil && a.OAuth.Name != "" && !nameSyntax.MatchString(a.OAuth.Name) {
 		return fmt.Errorf("account %q: oauth: the name %q is not %s", a.Name, a.OAuth.Name, nameRule)
@@ -202,7 +216,7 @@ func (h *Handler) newAccount(config *Account) (*account, error) {
 	a.member = &pool.Member{
 		Name: config.Name, Key: config.Name + "#" + fingerprint(identity+" "+upstream),
 		Weight: config.Weight, Priority: config.Priority, Models: config.Models,
-		MaxConcurrent: config.MaxConcurrent, Owners: config.Owners,
+		MaxConcurrent: config.MaxConcurrent, Owners: config.Owners, PlanOnly: config.PlanOnly,
 	}
 	return a, nil
 }

@@ -72,6 +72,9 @@ func (a *App) register(h *Handler) error {
 					return fmt.Errorf("account %q of pool %q is configured twice with different credentials or upstreams; give one of the pools another name with pool <name>",
 						mine.member.Name, h.Pool)
 				}
+				if mine.member.Name == theirs.member.Name && (mine.config.PlanOnly != theirs.config.PlanOnly || !slices.Equal(mine.config.Budgets, theirs.config.Budgets)) {
+					return fmt.Errorf("account %q of pool %q is configured twice with different plan_only or budget; expected the same in each block", mine.member.Name, h.Pool)
+				}
 			}
 		}
 	}

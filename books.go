@@ -28,6 +28,16 @@ func (x *exchange) used(a *attempt, usage anthropic.Usage, terms anthropic.Terms
 	}
 	u.cost, u.priced = x.h.prices.Cost(x.facts.Model, usage, terms, x.h.now())
 	x.uses = append(x.uses, u)
+	c := ledger.Counts{Usage: usage, Cost: u.cost}
+	if estimated {
+		c.Estimated = 1
+	}
+	if !u.priced && !usage.IsZero() {
+		c.Unpriced = 1
+	}
+	x.h.live.ledger.Add(ledger.Key{Person: x.who.name, Account: a.account.member.Name, Model: truncate(x.facts.Model)}, &c)
+	// Whoever is let in when the lease ends must find budgets as they are now.
+	x.watchBudgets(a.account)
 	a.lease.End(usage)
 }
 
@@ -92,29 +102,8 @@ func outcome(r *pool.Record) ledger.Counts {
 	return c
 }
 
-// book enters the exchange into the books: the request with the account that answered,
-// and what each account was used for.
+// book counts the request, with the account that answered.
 func (x *exchange) book(r *pool.Record) {
-	books := x.h.live.ledger
 	request := outcome(r)
-	key := ledger.Key{Person: r.User, Account: r.Account, Model: r.Model}
-	for i := range x.uses {
-		u := &x.uses[i]
-		c := ledger.Counts{Usage: u.usage, Cost: u.cost}
-		if u.estimated {
-			c.Estimated = 1
-		}
-		if !u.priced && !u.usage.IsZero() {
-			c.Unpriced = 1
-		}
-		k := key
-		if k.Account = u.account.member.Name; k == key {
-			c.Add(&request)
-			request = ledger.Counts{}
-		}
-		books.Add(k, &c)
-	}
-	if request.Requests > 0 {
-		books.Add(key, &request)
-	}
+	x.h.live.ledger.Add(ledger.Key{Person: r.User, Account: r.Account, Model: r.Model}, &request)
 }

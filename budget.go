@@ -102,6 +102,26 @@ func (x *exchange) unpricedRefused(l *people.Limits) *anthropic.Error {
 	return nil
 }
 
+// closeAccounts keeps accounts shut whose budget is reached, on this instance or all
+// together.
+func (h *Handler) closeAccounts() {
+	for _, a := range h.accounts {
+		h.closeAccount(a)
+	}
+}
+
+func (h *Handler) closeAccount(a *account) {
+	if len(a.config.Budgets) == 0 {
+		h.live.state.CloseFor(a.member.Key, time.Time{}, "")
+		return
+	}
+	if s := h.reachedOf(ledger.OfAccount, a.member.Name, a.config.Budgets); s != nil {
+		h.live.state.CloseFor(a.member.Key, s.ends, fmt.Sprintf("its budget of %s is used up", s.budget))
+	} else {
+		h.live.state.CloseFor(a.member.Key, time.Time{}, "")
+	}
+}
+
 // when is a time for the people of the handler's time zone.
 func (h *Handler) when(t time.Time) string { return t.In(h.zone).Format("Mon 2 Jan 2006, 15:04 MST") }
 
@@ -150,9 +170,13 @@ func (h *Handler) tellReached(of ledger.Dimension, name string, s *standing) {
 	h.logger.Info("a budget is used up", logPool(h.Pool), zap.String(kind, name), zap.String("budget", s.budget.String()), zap.String("used", s.amount()), zap.Time("until", s.ends))
 }
 
-// watchBudgets tells of what was reached just now by a request of the person.
-func (h *Handler) watchBudgets(name string, l *people.Limits) {
-	if len(l.Budgets) > 0 {
-		h.reachedOf(ledger.OfPerson, name, l.Budgets)
+// watchBudgets sees what the exchange has used up of an account: it tells of it, and
+// shuts the account.
+func (x *exchange) watchBudgets(a *account) {
+	if len(x.limits.Budgets) > 0 {
+		x.h.reachedOf(ledger.OfPerson, x.who.name, x.limits.Budgets)
+	}
+	if len(a.config.Budgets) > 0 {
+		x.h.closeAccount(a)
 	}
 }

@@ -101,6 +101,8 @@ var repeatable = map[string]bool{"account": true, "person": true, "remote_key": 
 //			priority <n>
 //			models <glob...>
 //			max_concurrent <n>
+//			plan_only
+//			budget <amount>usd|<n>tokens per day|week|month
 //			upstream <url>
 //		}
 //		upstream <url>

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-shunt/caddy-shunt/people"
 )
 
 // wordsOf lists the words of a block for error messages.
@@ -33,6 +35,16 @@ var accountWords = map[string]func(*Account, *caddyfile.Dispenser) error{
 	},
 	"priority": func(a *Account, d *caddyfile.Dispenser) (err error) {
 		a.Priority, err = number(d, "priority", 0)
+		return err
+	},
+	"plan_only": func(a *Account, d *caddyfile.Dispenser) error {
+		a.PlanOnly = true
+		return noArg(d, "plan_only")
+	},
+	"budget": func(a *Account, d *caddyfile.Dispenser) error {
+		var l people.Limits
+		err := limitWords["budget"](&l, d)
+		a.Budgets = append(a.Budgets, l.Budgets...)
 		return err
 	},
 	"max_concurrent": func(a *Account, d *caddyfile.Dispenser) (err error) {
@@ -66,7 +78,7 @@ func parseAccountInto(h *Handler, d *caddyfile.Dispenser) error {
 	}
 	a := &Account{Name: name}
 	file, line := d.File(), d.Line()
-	err = eachWord(d, "account "+name, nil, wordsOf(accountWords), func(word string) error {
+	err = eachWord(d, "account "+name, limitsRepeat, wordsOf(accountWords), func(word string) error {
 		return accountWords[word](a, d)
 	})
 	if err != nil {

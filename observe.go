@@ -73,7 +73,6 @@ func (x *exchange) finish() {
 	x.h.live.state.Finish(record, key, x.want.Trace)
 	x.h.metrics.request(x, &record, took)
 	x.book(&record)
-	x.h.watchBudgets(x.who.name, x.limits)
 	x.logFields(&record)
 }
 

@@ -22,6 +22,7 @@ func (a *App) watch(ctx context.Context) {
 			watchedBenches.look(handlers)
 			for _, h := range handlers {
 				h.watchKeys()
+				h.closeAccounts()
 			}
 			eachAccount(handlers, func(h *Handler, acct *account) { h.watchLogin(acct, time.Now()) })
 		}

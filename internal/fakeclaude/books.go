@@ -29,8 +29,10 @@ type Ledger struct {
 	Requests int64 `json:"requests"`
 	Refused  int64 `json:"refused"`
 	Usage
-	// Units is the cost that the windows were charged with.
+	// Units is the cost that was charged, to windows or as extra usage.
 	Units float64 `json:"units"`
+	// Extra is the part of Units that was paid for as extra usage.
+	Extra float64 `json:"extra"`
 }
 
 // Books returns what each account was charged so far.
@@ -75,6 +77,7 @@ func (ex *exchange) charge(u Usage) {
 	}
 	if a.ExtraUsage > 0 && a.shut(now, family(ex.prompt.model)) {
 		a.extra += cost
+		a.ledger.Extra += cost
 		return
 	}
 	a.fiveHour.charge(now, cost)
