@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -257,14 +258,13 @@ func (r *roster) limits(name string) *people.Limits {
 	return &unlimited
 }
 
-// limited lists those who have limits of their own, by name.
-func (r *roster) limited() []string {
-	var names []string
+// known are the names of those who have a key, or limits of their own.
+func (r *roster) known() []string {
+	names := slices.Collect(maps.Keys(r.names))
 	for name := range r.people {
-		if name != everybody {
+		if name != everybody && !r.names[name] {
 			names = append(names, name)
 		}
 	}
-	slices.Sort(names)
 	return names
 }

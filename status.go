@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/ledger"
+	"github.com/caddy-shunt/caddy-shunt/people"
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
@@ -45,6 +47,9 @@ type accountStatus struct {
 	Priority      int      `json:"priority"`
 	Models        []string `json:"models,omitempty"`
 	MaxConcurrent int      `json:"max_concurrent,omitempty"`
+	PlanOnly      bool     `json:"plan_only,omitempty"`
+	// Budgets are shown to admins.
+	Budgets []budgetStatus `json:"budgets,omitempty"`
 
 	// Status is reauth_required, cooling or available, in that precedence.
 	Status          string        `json:"status"`
@@ -133,6 +138,48 @@ type personStatus struct {
 	Name     string          `json:"name"`
 	Requests int64           `json:"requests"`
 	Usage    anthropic.Usage `json:"usage"`
+	// InFlight counts requests under way of a person with max_concurrent.
+	InFlight      int            `json:"in_flight,omitempty"`
+	Models        []string       `json:"models,omitempty"`
+	MaxConcurrent int            `json:"max_concurrent,omitempty"`
+	Rate          int            `json:"rate,omitempty"`
+	Weight        int            `json:"weight,omitempty"`
+	Budgets       []budgetStatus `json:"budgets,omitempty"`
+}
+
+// budgetStatus is how a budget of a person or an account stands: what is set of usd and
+// tokens is its unit.
+type budgetStatus struct {
+	Per        string           `json:"per"`
+	USD        *anthropic.Money `json:"usd,omitempty"`
+	UsedUSD    *anthropic.Money `json:"used_usd,omitempty"`
+	Tokens     *int64           `json:"tokens,omitempty"`
+	UsedTokens *int64           `json:"used_tokens,omitempty"`
+	Reached    bool             `json:"reached"`
+	EndsMS     int64            `json:"ends_ms"`
+}
+
+func (h *Handler) budgetsStatus(of ledger.Dimension, name string, budgets []people.Budget) (list []budgetStatus) {
+	for i := range budgets {
+		s := h.standingOf(of, name, &budgets[i])
+		b := budgetStatus{Per: s.budget.Per, Reached: s.reached(), EndsMS: s.ends.UnixMilli()}
+		if s.budget.USD > 0 {
+			b.USD, b.UsedUSD = &s.budget.USD, &s.spent.Cost
+		} else {
+			b.Tokens, b.UsedTokens = &s.budget.Tokens, &s.spent.Tokens
+		}
+		list = append(list, b)
+	}
+	return list
+}
+
+// person is what is shown of a person.
+func (h *Handler) person(name string, t *pool.Totals) personStatus {
+	l := h.roster.Load().limits(name)
+	return personStatus{
+		Name: name, Requests: t.Requests, Usage: t.Usage, InFlight: h.live.gate.Inside(name),
+		Models: l.Models, MaxConcurrent: l.MaxConcurrent, Rate: l.Rate, Weight: l.Weight, Budgets: h.budgetsStatus(ledger.OfPerson, name, l.Budgets),
+	}
 }
 
 // status is what the person may see of the pool: everything for an admin; for
@@ -147,16 +194,25 @@ func (h *Handler) status(who person) *statusView {
 		Instances: h.live.sharing.instances(),
 	}
 	for i := range v.Accounts {
-		s.Accounts = append(s.Accounts, h.accounts[i].status(&v.Accounts[i], who))
+		account := h.accounts[i].status(&v.Accounts[i], who)
+		if who.admin {
+			account.Budgets = h.budgetsStatus(ledger.OfAccount, account.Name, h.accounts[i].config.Budgets)
+		}
+		s.Accounts = append(s.Accounts, account)
 	}
 	for _, r := range v.Recent {
 		if who.admin || r.User == who.name {
 			s.Recent = append(s.Recent, recentRequest{Record: r, TS: r.Time.UnixMilli(), Input: r.Usage.PromptTokens(), Output: r.Usage.OutputTokens})
 		}
 	}
+	for _, name := range h.roster.Load().known() {
+		if _, seen := v.People[name]; !seen {
+			v.People[name] = pool.Totals{}
+		}
+	}
 	for name, t := range v.People {
 		if who.admin || name == who.name {
-			s.People = append(s.People, personStatus{Name: name, Requests: t.Requests, Usage: t.Usage})
+			s.People = append(s.People, h.person(name, &t))
 		}
 	}
 	sort.Slice(s.People, func(i, j int) bool { return s.People[i].Name < s.People[j].Name })
@@ -166,7 +222,7 @@ func (h *Handler) status(who person) *statusView {
 func (a *account) status(v *pool.AccountView, who person) accountStatus {
 	c := a.config
 	s := accountStatus{
-		Name: c.Name, Kind: a.kind(), Weight: max(1, c.Weight), Priority: c.Priority, Models: c.Models, MaxConcurrent: c.MaxConcurrent,
+		Name: c.Name, Kind: a.kind(), Weight: max(1, c.Weight), Priority: c.Priority, Models: c.Models, MaxConcurrent: c.MaxConcurrent, PlanOnly: c.PlanOnly,
 		InFlight: v.InFlight, LastUsedMS: millis(v.LastUsed), Benches: []benchStatus{},
 		SharesLimits: v.Shares, OverageStatus: v.OverageStatus, OverageReason: v.OverageReason,
 		Requests: v.Totals.Requests, Attempts: v.Totals.Attempts, Usage: v.Totals.Usage,
