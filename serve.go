@@ -36,6 +36,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if refusal != nil {
 		refusal.RequestID = x.id
 		refusal.Write(w)
+		x.auditRefused(refusal)
 		return nil
 	}
 	x.who, x.limits = who, h.roster.Load().limits(who.name)
@@ -116,6 +117,8 @@ type result struct {
 	verdict   string
 	reason    string
 	firstByte time.Duration
+	// upstreamID is the request-id of the last answer.
+	upstreamID string
 }
 
 // statusClientGone is the status that is logged when the client left before the
