@@ -99,6 +99,9 @@ type Handler struct {
 	// only people whose key is marked admin see it.
 	ExposeAccount bool `json:"expose_account,omitempty"`
 
+	// Whether metrics name people, with their requests, tokens and cost. Default: true.
+	PersonMetrics *bool `json:"person_metrics,omitempty"`
+
 	// The transport to upstream, as reverse_proxy's. Default: http.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
