@@ -21,7 +21,7 @@ var (
 	accountInFlight  = gauge("in_flight", "Requests that the account is serving.", "pool", "account")
 	accountAvailable = gauge("account_available", "1 when the account can take requests now, else 0.", "pool", "account")
 	accountBenched   = gauge("account_benched", "1 while the account rests, for one model family or for all, and why.", "pool", "account", "family", "reason")
-	benchSeconds     = gauge("bench_seconds", "Time until the account's rest ends; missing when only a new login ends it.", "pool", "account", "family", "reason")
+	benchSeconds     = gauge("bench_seconds", "Time until the account's rest ends; missing when it takes a new key or login.", "pool", "account", "family", "reason")
 	windowUsed       = gauge("window_utilization_ratio", "Share of a usage window that is spent; more than 1 is possible.", "pool", "account", "window")
 	windowReset      = gauge("window_reset_seconds", "Time until a usage window starts anew; missing when not known.", "pool", "account", "window")
 	limitRemaining   = gauge("limit_remaining_ratio", "Share of a classic limit of an API key that is left, with what has filled up since it was told.", "pool", "account", "limit")
@@ -109,11 +109,11 @@ func (s *samples) benches(v *pool.AccountView, now time.Time) {
 		if family == "" {
 			family = allFamilies
 		}
-		if ref := [2]string{family, b.Verdict}; told[ref] {
+		ref := [2]string{family, b.Verdict}
+		if told[ref] {
 			continue
-		} else {
-			told[ref] = true
 		}
+		told[ref] = true
 		s.put(accountBenched, 1, v.Member.Name, family, b.Verdict)
 		if !b.Login {
 			s.put(benchSeconds, b.Until.Sub(now).Seconds(), v.Member.Name, family, b.Verdict)

@@ -147,8 +147,6 @@ var plays = map[string][]play{
 	},
 	"ShuntModelWithoutPrice": {
 		{"caddy_shunt_unpriced_requests_total{" + target + `,family="other"} _x9 1x120`, 10, 40, "family other"},
-		{"caddy_shunt_unpriced_requests_total{" + target + `,family="other"} 1x70 1+1x70`, 1, 2, "family other"},
-		// An old one is not told again: at 60 minutes it has been there for an hour.
 		{"caddy_shunt_requests_total{" + target + `,endpoint="messages",status="200",verdict="served"} 0+10x40`, -1, 40, ""},
 	},
 	"ShuntPeerSilent": {
