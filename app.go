@@ -113,6 +113,7 @@ func runningHandlers() []*Handler {
 
 // Start begins the background work. Requests may have come before it.
 func (a *App) Start() error {
+	processMetrics.begin(a.registered())
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stop = cancel
 	a.lend(func(l *livePool) {

@@ -76,7 +76,9 @@ func (a *attempt) ownError() *anthropic.Error {
 // is told each verdict; it is given back by the caller.
 func (x *exchange) try(lease *pool.Lease) *attempt {
 	acct := x.h.byKey[lease.Member.Key]
+	begun := time.Now()
 	cred, err := acct.source.Get(x.r.Context())
+	x.awaited(begun)
 	if err != nil {
 		return x.noCredential(lease, acct, err)
 	}
@@ -92,7 +94,9 @@ func (x *exchange) try(lease *pool.Lease) *attempt {
 		switch {
 		case a.verdict.Action == anthropic.Renew && !renewed:
 			renewed = true
+			begun := time.Now()
 			fresh, err := acct.source.Refresh(x.r.Context(), cred)
+			x.awaited(begun)
 			if errors.Is(err, credential.ErrNotRefreshable) {
 				// It was the only one after all: the answer means what it means then.
 				a.verdict = anthropic.Classify(x.answerOf(a, false))
@@ -105,13 +109,20 @@ func (x *exchange) try(lease *pool.Lease) *attempt {
 				return x.noCredential(lease, acct, err)
 			}
 			cred = fresh
-		case a.verdict.Action == anthropic.Again && !again && x.stayed == 0 && x.failures < x.h.Retries && pause(x.r.Context(), againAfter(a)):
+		case a.verdict.Action == anthropic.Again && !again && x.stayed == 0 && x.failures < x.h.Retries && x.pause(againAfter(a)):
 			again = true
 		default:
 			return a
 		}
 		a.discard()
 	}
+}
+
+// pause leaves upstream alone for a while, or returns false when the client leaves
+// first.
+func (x *exchange) pause(d time.Duration) bool {
+	defer x.awaited(time.Now())
+	return pause(x.r.Context(), d)
 }
 
 // discard drops an answer that is followed by another try on the same lease.
@@ -159,7 +170,9 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 	x.failures++
 	req := x.upstreamRequest(ctx, acct, cred)
 	head := x.headTimer(cancel)
+	begun := time.Now()
 	resp, err := x.h.transport.RoundTrip(req) //nolint:bodyclose // the attempt closes it
+	x.awaited(begun)
 	inTime := head.Stop()
 	if err != nil {
 		a.err, a.verdict = err, anthropic.Unreachable
@@ -236,7 +249,9 @@ func (x *exchange) classify(a *attempt, refreshable bool) {
 		}
 		return
 	}
+	begun := time.Now()
 	head, err := io.ReadAll(io.LimitReader(a.body, anthropic.ErrorPrefix))
+	x.awaited(begun)
 	if err != nil && len(head) == 0 {
 		a.err = err
 	}
@@ -259,7 +274,9 @@ func (x *exchange) begin(a *attempt) {
 	own := strings.HasPrefix(strings.ToLower(a.resp.Header.Get("Content-Type")), "application/json")
 	if own {
 		head := make([]byte, 4<<10)
+		begun := time.Now()
 		n, err := io.ReadAtLeast(a.body, head, 1)
+		x.awaited(begun)
 		if a.head = head[:n]; n > 0 {
 			return // an error, if there was one, comes again
 		}

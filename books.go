@@ -86,24 +86,39 @@ func (x *exchange) sum() (usage anthropic.Usage, cost anthropic.Money, priced bo
 // refusedHere are the verdicts of requests that went to no account.
 var refusedHere = []string{verdictExhausted, verdictModel, verdictRate, verdictConcurrency, verdictBudget}
 
-// outcome counts the request as what it was.
-func outcome(r *pool.Record) ledger.Counts {
-	c := ledger.Counts{Requests: 1}
+// How requests end: the fields of a report, and the values of the label outcome.
+const (
+	outcomeServed    = "served"
+	outcomeCancelled = "cancelled" // left by the client
+	outcomeRefused   = "refused"   // kept out here: by a limit, or since no account was open
+	outcomeFailed    = "failed"    // everything else
+)
+
+func outcomeOf(r *pool.Record) string {
 	switch {
 	case r.Verdict == anthropic.ClientGone.Name:
-		c.Cancelled = 1
+		return outcomeCancelled
 	case slices.Contains(refusedHere, r.Verdict):
-		c.Refused = 1
+		return outcomeRefused
 	case r.Verdict == anthropic.Served:
-		c.Served = 1
+		return outcomeServed
 	default:
-		c.Failed = 1
+		return outcomeFailed
 	}
-	return c
 }
 
 // book counts the request, with the account that answered.
 func (x *exchange) book(r *pool.Record) {
-	request := outcome(r)
+	request := ledger.Counts{Requests: 1}
+	switch outcomeOf(r) {
+	case outcomeCancelled:
+		request.Cancelled = 1
+	case outcomeRefused:
+		request.Refused = 1
+	case outcomeServed:
+		request.Served = 1
+	default:
+		request.Failed = 1
+	}
 	x.h.live.ledger.Add(ledger.Key{Person: r.User, Account: r.Account, Model: r.Model}, &request)
 }

@@ -27,6 +27,14 @@ func (h *Handler) standingOf(of ledger.Dimension, name string, b *people.Budget)
 	return standing{budget: b, spent: h.live.ledger.Spent(of, name, period), ends: h.live.ledger.Ends(period)}
 }
 
+// used is the part of the budget that is used; 1 and more when it is reached.
+func (s *standing) used() float64 {
+	if s.budget.USD > 0 {
+		return float64(s.spent.Cost) / float64(s.budget.USD)
+	}
+	return float64(s.spent.Tokens) / float64(s.budget.Tokens)
+}
+
 func (s *standing) reached() bool {
 	if s.budget.USD > 0 {
 		return s.spent.Cost >= s.budget.USD

@@ -97,3 +97,20 @@ func TestPriceFileOfAPool(t *testing.T) {
 	}
 	_ = h.Cleanup()
 }
+
+func TestBudgetsInMetrics(t *testing.T) {
+	b := newBench(t, fakeclaude.Options{Accounts: fourAccounts()[:1]}, "remote_key ann "+annKey+" {\nbudget 10usd per day\nbudget 1000tokens per week\n}\nremote_key bob "+bobKey+
+		"\nperson * {\nbudget 500tokens per month\n}\nupstream %UPSTREAM%\naccount a {\napi_key sk-ant-api03-aaaa\nbudget 2000tokens per month\n}")
+	b.ask(hello).mustServe(t, "ann")
+	b.mustBeIdle()
+	used := float64(b.h.live.ledger.Spent(ledger.OfPerson, "ann", ledger.PerDay).Tokens)
+	got := scrape(t, b.h.Pool)
+	mustHave(t, got, map[string]float64{
+		`person_budget_used_ratio{period="week",person="ann",unit="tokens"}`:  used / 1000,
+		`person_budget_used_ratio{period="month",person="bob",unit="tokens"}`: 0,
+		`account_budget_used_ratio{account="a",period="month",unit="tokens"}`: used / 2000,
+	})
+	if usd := got[`person_budget_used_ratio{period="day",person="ann",unit="usd"}`]; usd <= 0 || usd > 0.01 {
+		t.Errorf("of the dollars: %g", usd)
+	}
+}

@@ -43,6 +43,7 @@ var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"keys":                parseKeysWord,
 	"max_body":            parseMaxBody,
 	"person":              parsePersonInto,
+	"person_metrics":      parsePersonMetrics,
 	"policy":              parsePolicy,
 	"pool":                parsePool,
 	"prices":              parsePrices,
@@ -120,6 +121,7 @@ var repeatable = map[string]bool{"account": true, "person": true, "remote_key": 
 //		resource_account <name>
 //		expose_account
 //		audit
+//		person_metrics on | off
 //		instances {
 //			interval <duration>
 //			name <name>
@@ -310,6 +312,19 @@ func parseResourceAccount(h *Handler, d *caddyfile.Dispenser) (err error) {
 func parseExposeAccount(h *Handler, d *caddyfile.Dispenser) error {
 	h.ExposeAccount = true
 	return noArg(d, "expose_account")
+}
+
+func parsePersonMetrics(h *Handler, d *caddyfile.Dispenser) error {
+	arg, err := oneArg(d, "person_metrics", "on or off")
+	if err != nil {
+		return err
+	}
+	if arg != "on" && arg != "off" {
+		return d.Errf("person_metrics: %q; expected on or off", arg)
+	}
+	on := arg == "on"
+	h.PersonMetrics = &on
+	return nil
 }
 
 func parsePolicy(h *Handler, d *caddyfile.Dispenser) (err error) {

@@ -107,7 +107,7 @@ var poolNumber atomic.Int64
 // it never loads two at once.
 var provisioning sync.Mutex
 
-func newContext(t *testing.T) caddy.Context {
+func newContext(t testing.TB) caddy.Context {
 	t.Helper()
 	provisioning.Lock()
 	defer provisioning.Unlock()
@@ -120,7 +120,7 @@ func newContext(t *testing.T) caddy.Context {
 
 // provision makes a handler from the inside of a shunt block, in a pool and a
 // storage of its own.
-func provision(t *testing.T, block string) *Handler {
+func provision(t testing.TB, block string) *Handler {
 	t.Helper()
 	text := fmt.Sprintf("shunt {\npool test%d\nstorage file_system {\nroot %q\n}\n%s\n}", poolNumber.Add(1), t.TempDir(), block)
 	h := new(Handler)

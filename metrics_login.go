@@ -20,12 +20,13 @@ var (
 	loginExpires  = gauge("login_expires_timestamp_seconds", "When the login or setup token ends whatever is refreshed, where known or guessed.", "pool", "account", "kind")
 	tokenExpires  = gauge("token_expires_timestamp_seconds", "When the access token in use ends, where known.", "pool", "account", "kind")
 	loginRequired = gauge("login_required", "1 when only a new login helps, else 0.", "pool", "account")
+	loginAge      = gauge("login_age_seconds", "Time since the token was last refreshed or the login put in, whichever was later, where known.", "pool", "account", "kind")
 	loginUnsaved  = gauge("login_unsaved", "1 while the newest token is in memory only, else 0.", "pool", "account")
 )
 
 // Describe tells the names.
 func (loginCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{loginExpires, tokenExpires, loginRequired, loginUnsaved} {
+	for _, d := range []*prometheus.Desc{loginExpires, tokenExpires, loginAge, loginRequired, loginUnsaved} {
 		to <- d
 	}
 }
@@ -48,6 +49,9 @@ func (loginCollector) Collect(to chan<- prometheus.Metric) {
 			if !at.IsZero() {
 				put(d, float64(at.Unix()), h.Pool, a.member.Name, string(s.Kind))
 			}
+		}
+		if renewed := s.Renewed(); !renewed.IsZero() {
+			put(loginAge, max(0, time.Since(renewed).Seconds()), h.Pool, a.member.Name, string(s.Kind))
 		}
 		put(loginRequired, oneIf(s.LoginRequired), h.Pool, a.member.Name)
 		put(loginUnsaved, oneIf(s.Unsaved), h.Pool, a.member.Name)

@@ -124,6 +124,8 @@ type Handler struct {
 	// Write who used what to the log http.handlers.shunt.audit, an entry for each request
 	// of the pool. Bodies are never in it.
 	Audit bool `json:"audit,omitempty"`
+	// Whether metrics name people, with their requests, tokens and cost. Default: true.
+	PersonMetrics *bool `json:"person_metrics,omitempty"`
 
 	// The transport to upstream, as reverse_proxy's. Default: http.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`

@@ -73,14 +73,17 @@ func (x *exchange) readFirst(a *attempt, slow *time.Timer) ([]byte, error) {
 	}
 	buf := make([]byte, 4<<10)
 	read := make(chan result, 1)
+	begun := time.Now()
 	go func() {
 		n, err := a.body.Read(buf)
 		read <- result{n, err}
 	}()
 	select {
 	case r := <-read:
+		x.awaited(begun)
 		return buf[:r.n], r.err
 	case <-slow.C:
+		x.awaited(begun)
 	}
 	x.commit(a)
 	_, _ = x.w.Write(a.head)
@@ -99,6 +102,7 @@ func (x *exchange) commit(a *attempt) {
 	a.committed = true
 	x.result.status, x.result.account = a.status, a.account
 	x.result.firstByte = time.Since(x.started)
+	x.result.added = max(0, x.result.firstByte-x.waited-x.away)
 	if x.opened {
 		x.setPlaceholders()
 		return
@@ -192,7 +196,7 @@ func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 	buffer := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buffer)
 	for {
-		n, err := a.body.Read(*buffer)
+		n, err := x.read(a, *buffer)
 		if n > 0 {
 			if err := write((*buffer)[:n]); err != nil {
 				return err
@@ -206,6 +210,15 @@ func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 			return err
 		}
 	}
+}
+
+// read reads on in the answer. Until its head is committed, that is time that the
+// client spends waiting for upstream.
+func (x *exchange) read(a *attempt, p []byte) (int, error) {
+	if !a.committed {
+		defer x.awaited(time.Now())
+	}
+	return a.body.Read(p)
 }
 
 var containerKey = []byte(`"container"`)

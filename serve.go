@@ -97,6 +97,7 @@ type exchange struct {
 	failures int            // of them, those that count against retries
 	hopped   bool           // the one other try that a shared fault allows was taken
 	waited   time.Duration  // time spent in line
+	away     time.Duration  // time spent waiting for the client's body, for credentials and for upstream
 	stayed   int            // waits for its own account while that was overloaded
 	suspects []*attempt     // failed in a way that is the account's only if another serves
 	bursts   map[string]int // how often each account (Member.Key) said that there were too many at once
@@ -119,7 +120,11 @@ type result struct {
 	firstByte time.Duration
 	// upstreamID is the request-id of the last answer.
 	upstreamID string
+	added      time.Duration // of firstByte, what was neither in line nor away
 }
+
+// awaited counts the time since then as spent on waiting for somebody else.
+func (x *exchange) awaited(since time.Time) { x.away += time.Since(since) }
 
 // statusClientGone is the status that is logged when the client left before the
 // answer (nginx's convention, and Caddy's).
@@ -167,7 +172,9 @@ func (x *exchange) readBody() *anthropic.Error {
 	if x.r.ContentLength > limit {
 		return tooLarge
 	}
+	begun := time.Now()
 	body, err := readAll(http.MaxBytesReader(x.w, x.r.Body, limit), x.r.ContentLength)
+	x.awaited(begun)
 	if err == nil {
 		x.body = body
 		return nil

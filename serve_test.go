@@ -326,7 +326,7 @@ func TestUsageIsCounted(t *testing.T) {
 	if in != books.Input || out != books.Output || total != in+out || in == 0 {
 		t.Errorf("counted %d in, %d out; upstream charged %+v", in, out, books)
 	}
-	if len(s.People) != 1 || s.People[0].Usage.OutputTokens != out || s.People[0].Requests != 4 {
+	if len(s.People) != 2 || s.People[0].Name != "ann" || s.People[1].Requests != 0 || s.People[0].Usage.OutputTokens != out || s.People[0].Requests != 4 {
 		t.Errorf("people: %+v", s.People)
 	}
 }

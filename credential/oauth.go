@@ -263,7 +263,7 @@ func (o *OAuth) Status() Status {
 	if l := o.cur.Load(); l != nil {
 		s.Version, s.Login, s.Expires = l.cred.version, l.rec.LoginID, l.rec.Expires
 		s.LoginExpires, s.LoginExpiresGuessed = l.rec.loginEnd()
-		s.LastRefresh = l.rec.RefreshedAt
+		s.Imported, s.LastRefresh = l.rec.ImportedAt, l.rec.RefreshedAt
 		s.Email, s.Organization, s.AccountUUID = l.rec.Email, l.rec.Organization, l.rec.AccountUUID
 		s.Subscription, s.RateLimitTier = l.rec.Subscription, l.rec.RateLimitTier
 		s.Scopes, s.Follows = slices.Clone(l.rec.Scopes), l.rec.Follow

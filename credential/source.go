@@ -75,6 +75,8 @@ type Status struct {
 	// LoginExpiresGuessed says that nobody told LoginExpires: it is the usual life,
 	// counted from when the login or token came here.
 	LoginExpiresGuessed bool `json:"login_expires_guessed,omitempty"`
+	// Imported is when the login was put into storage.
+	Imported time.Time `json:"imported,omitzero"`
 	// LastRefresh is when the access token was got by a refresh, here or by a peer.
 	LastRefresh time.Time `json:"last_refresh,omitzero"`
 	// NextTry is when a failed refresh is tried again.
@@ -97,6 +99,15 @@ type Status struct {
 	Subscription  string   `json:"subscription,omitempty"`
 	RateLimitTier string   `json:"rate_limit_tier,omitempty"`
 	Scopes        []string `json:"scopes,omitempty"`
+}
+
+// Renewed is when the credential was last new: by a refresh, or because somebody put
+// the login in. It is zero when unknown.
+func (s *Status) Renewed() time.Time {
+	if s.Imported.After(s.LastRefresh) {
+		return s.Imported
+	}
+	return s.LastRefresh
 }
 
 // EventType says what happened to a source.

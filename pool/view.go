@@ -62,6 +62,10 @@ type BucketView struct {
 	Name             string
 	Limit, Remaining int64
 	Reset, Updated   time.Time
+	// Known is false when upstream never told both numbers. Used is the share that is
+	// not there now: a limit fills up until its reset.
+	Known bool
+	Used  float64
 }
 
 // BenchView is a bench that lasts.
@@ -143,7 +147,7 @@ func (a *account) view(m *Member, now time.Time) AccountView {
 	}
 	sort.Slice(v.Windows, func(i, j int) bool { return v.Windows[i].Name < v.Windows[j].Name })
 	for name, b := range a.limits.buckets {
-		v.Buckets = append(v.Buckets, BucketView{Name: name, Limit: b.Limit, Remaining: b.Remaining, Reset: b.Reset, Updated: b.At})
+		v.Buckets = append(v.Buckets, BucketView{Name: name, Limit: b.Limit, Remaining: b.Remaining, Reset: b.Reset, Updated: b.At, Known: b.Limit > 0 && b.Remaining >= 0, Used: b.used(now)})
 	}
 	sort.Slice(v.Buckets, func(i, j int) bool { return v.Buckets[i].Name < v.Buckets[j].Name })
 	return v
