@@ -114,6 +114,9 @@ func TestLoginDeadline(t *testing.T) {
 			t.Errorf("%s is %v (%v), want %v", name, got, ok, want)
 		}
 	}
+	if age, since := gathered[`caddy_shunt_login_age_seconds{deadline,main,oauth}`], time.Since(imported).Seconds(); age < since-60 || age > since {
+		t.Errorf("the login is %v s old, want %v", age, since)
+	}
 	if _, ok := gathered[`caddy_shunt_token_expires_timestamp_seconds{deadline,main,oauth}`]; !ok {
 		t.Error("no end of the token")
 	}

@@ -1,6 +1,7 @@
 package shunt
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/credential"
 	"github.com/caddy-shunt/caddy-shunt/internal/fakeclaude"
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
@@ -255,6 +257,24 @@ func (r *slowReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
+// slowSource takes its time for each credential.
+type slowSource struct {
+	credential.Source
+	get, refresh time.Duration
+}
+
+func (s slowSource) Get(ctx context.Context) (credential.Credential, error) {
+	time.Sleep(s.get)
+	return s.Source.Get(ctx)
+}
+
+func (s slowSource) Refresh(ctx context.Context, _ credential.Credential) (credential.Credential, error) {
+	time.Sleep(s.refresh)
+	return s.Source.Get(ctx)
+}
+
+func (slowSource) Refreshable() bool { return true }
+
 // TestAddedLatency: the time of others is not shunt's. Each request takes at least
 // 300 ms that somebody else spends, in every place where shunt waits.
 func TestAddedLatency(t *testing.T) {
@@ -287,8 +307,16 @@ func TestAddedLatency(t *testing.T) {
 			b.fake.SetFault("a", fakeclaude.Once(fakeclaude.Overloaded))
 			b.ask(hello).mustServe(b.t, "asked again")
 		},
+		"credential": func(b *bench) {
+			b.h.accounts[0].source = slowSource{Source: b.h.accounts[0].source, get: pause}
+			b.ask(hello).mustServe(b.t, "slow credential")
+		},
+		"refresh": func(b *bench) {
+			b.h.accounts[0].source = slowSource{Source: b.h.accounts[0].source, refresh: pause}
+			b.fake.SetFault("a", fakeclaude.Once(fakeclaude.TokenExpired))
+			b.ask(hello).mustServe(b.t, "slow refresh")
+		},
 		"line": func(b *bench) {
-			b.h.Accounts[0].MaxConcurrent = 1
 			b.fake.SetFault("a", fakeclaude.Fault{Name: fakeclaude.Burst, RetryAfter: time.Second})
 			b.ask(hello).mustServe(b.t, "in line")
 		},

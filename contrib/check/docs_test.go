@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -40,7 +41,7 @@ func TestDocumentedMetricsAreThere(t *testing.T) {
 			found[name] = map[string]bool{}
 		}
 		s.labels.Range(func(l labels.Label) {
-			if !slices.Contains([]string{labels.MetricName, "job", "instance", "le"}, l.Name) {
+			if !slices.Contains([]string{model.MetricNameLabel, "job", "instance", "le"}, l.Name) {
 				found[name][l.Name] = true
 			}
 		})

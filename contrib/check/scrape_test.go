@@ -18,7 +18,7 @@ type sample struct {
 	value  float64
 }
 
-func (s sample) name() string { return s.labels.Get(labels.MetricName) }
+func (s sample) name() string { return s.labels.Get(model.MetricNameLabel) }
 
 // scrape reads shunt's metrics as Prometheus does, with the labels of a target.
 func (c *caddy) scrape() (samples []sample, types map[string]string, err error) {
@@ -51,7 +51,7 @@ func (c *caddy) scrape() (samples []sample, types map[string]string, err error) 
 func flatten(name string, m *dto.Metric) []sample {
 	series := func(name string, value float64, more ...string) sample {
 		b := labels.NewBuilder(labels.FromStrings(more...))
-		b.Set(labels.MetricName, name).Set("job", "caddy").Set("instance", "caddy:2019")
+		b.Set(model.MetricNameLabel, name).Set("job", "caddy").Set("instance", "caddy:2019")
 		for _, l := range m.GetLabel() {
 			b.Set(l.GetName(), l.GetValue())
 		}
