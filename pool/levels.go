@@ -22,7 +22,7 @@ func (g *Group) Levels() Levels {
 	now := p.now()
 	l := Levels{Now: now, Waiting: len(p.waiting.line), Sessions: p.sessions.len(), Accounts: make([]AccountView, len(g.members))}
 	for i, m := range g.members {
-		l.Accounts[i] = g.states[i].view(m, now)
+		l.Accounts[i] = g.view(i, m, now)
 	}
 	return l
 }

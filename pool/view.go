@@ -118,8 +118,7 @@ func (g *Group) View() View {
 		}
 	}
 	for i, m := range g.members {
-		account := g.states[i].view(m, now)
-		account.Benches = g.lasting(i, now)
+		account := g.view(i, m, now)
 		elsewhere := p.totalsElsewhere(m.Key)
 		account.Totals.add(&elsewhere)
 		for j, other := range g.members {
@@ -132,9 +131,11 @@ func (g *Group) View() View {
 	return v
 }
 
-func (a *account) view(m *Member, now time.Time) AccountView {
+func (g *Group) view(i int, m *Member, now time.Time) AccountView {
+	a := g.states[i]
 	v := AccountView{
-		Member: m, Identity: a.identity, Trying: a.suspect, InFlight: a.inFlight, LastUsed: a.lastUsed, Totals: a.totals,
+		Benches: g.lasting(i, now),
+		Member:  m, Identity: a.identity, Trying: a.suspect, InFlight: a.inFlight, LastUsed: a.lastUsed, Totals: a.totals,
 		OverageStatus: a.limits.overage.Status, OverageReason: a.limits.overage.Reason,
 	}
 	if local := a.local.at(now); !local.Start.IsZero() {

@@ -145,6 +145,14 @@ var plays = map[string][]play{
 		{"caddy_shunt_window_utilization_ratio{" + target + `,account="a",window="5h"} 0.5 0.95x30`, 11, 20, "95% of its 5h window"},
 		{"caddy_shunt_window_utilization_ratio{" + target + `,account="a",window="5h"} 0.9x30`, -1, 20, ""},
 	},
+	"ShuntAccountBudgetNearlyUsed": {
+		{"caddy_shunt_account_budget_used_ratio{" + target + `,account="a",period="month",unit="usd"} 0.5 0.95x30`, 6, 15, "95% of its budget per month"},
+		{"caddy_shunt_account_budget_used_ratio{" + target + `,account="a",period="month",unit="usd"} 0.9x30`, -1, 20, ""},
+	},
+	"ShuntPersonBudgetUsed": {
+		{"caddy_shunt_person_budget_used_ratio{" + target + `,person="ann",period="day",unit="tokens"} 0.5 1.02x30`, 2, 15, "budget of ann per day"},
+		{"caddy_shunt_person_budget_used_ratio{" + target + `,person="ann",period="day",unit="tokens"} 0.99x30`, -1, 20, ""},
+	},
 	"ShuntModelWithoutPrice": {
 		{"caddy_shunt_unpriced_requests_total{" + target + `,family="other"} _x9 1x120`, 10, 40, "family other"},
 		{"caddy_shunt_requests_total{" + target + `,endpoint="messages",status="200",verdict="served"} 0+10x40`, -1, 40, ""},

@@ -95,11 +95,13 @@ http://%SITE% {
 			pool main
 			remote_key ann key-of-ann {
 				admin
+				budget 5G tokens per day
 			}
 			upstream %UPSTREAM%
 			stall_timeout 1s
 			account key {
 				api_key sk-ant-api03-key
+				budget 1000usd per month
 			}
 			account plan {
 				setup_token sk-ant-oat01-plan
