@@ -182,7 +182,6 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 		return a
 	}
 	a.resp, a.status = resp, resp.StatusCode
-	x.result.upstreamID = clip(resp.Header.Get("Request-Id"), mostRequestID)
 	x.h.sawOrganization(acct, resp.Header)
 	a.body = newUpstreamBody(resp, time.Duration(x.h.StallTimeout), cancel)
 	x.classify(a, refreshable)
@@ -192,9 +191,6 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 	}
 	return a
 }
-
-// mostRequestID bounds what of upstream's request-id goes to logs, in bytes.
-const mostRequestID = 100
 
 // headTimer bounds the wait for the head of an answer. A stream's head comes
 // before its first token; any other answer comes when it is complete, and its

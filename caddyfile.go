@@ -34,7 +34,6 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 // more than once.
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"account":             parseAccountInto,
-	"audit":               parseAudit,
 	"encrypt":             parseEncrypt,
 	"expose_account":      parseExposeAccount,
 	"first_event_timeout": parseFirstEventTimeout,
@@ -120,7 +119,6 @@ var repeatable = map[string]bool{"account": true, "person": true, "remote_key": 
 //		prices <file>
 //		resource_account <name>
 //		expose_account
-//		audit
 //		person_metrics on | off
 //		instances {
 //			interval <duration>

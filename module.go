@@ -121,9 +121,6 @@ type Handler struct {
 	// only people whose key is marked admin see it.
 	ExposeAccount bool `json:"expose_account,omitempty"`
 
-	// Write who used what to the log http.handlers.shunt.audit, an entry for each request
-	// of the pool. Bodies are never in it.
-	Audit bool `json:"audit,omitempty"`
 	// Whether metrics name people, with their requests, tokens and cost. Default: true.
 	PersonMetrics *bool `json:"person_metrics,omitempty"`
 
@@ -142,7 +139,6 @@ type Handler struct {
 	Encrypt []string `json:"encrypt,omitempty"`
 
 	logger    *zap.Logger
-	auditor   *zap.Logger // nil without audit
 	app       *App
 	roster    *atomic.Pointer[roster]
 	keysFile  *keysFile      // nil if there is none
@@ -195,9 +191,6 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Caddy provisions a configuration also to validate it.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
-	if h.Audit {
-		h.auditor = h.logger.Named(auditName)
-	}
 	h.setDefaults()
 	appModule, err := ctx.App("shunt")
 	if err != nil {

@@ -73,7 +73,6 @@ func (x *exchange) finish() {
 	x.h.live.state.Finish(record, key, x.want.Trace)
 	x.h.metrics.request(x, &record, took)
 	x.book(&record)
-	x.audit(&record, took)
 	x.logFields(&record)
 }
 

@@ -36,7 +36,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if refusal != nil {
 		refusal.RequestID = x.id
 		refusal.Write(w)
-		x.auditRefused(refusal)
 		return nil
 	}
 	x.who, x.limits = who, h.roster.Load().limits(who.name)
@@ -118,9 +117,7 @@ type result struct {
 	verdict   string
 	reason    string
 	firstByte time.Duration
-	// upstreamID is the request-id of the last answer.
-	upstreamID string
-	added      time.Duration // of firstByte, what was neither in line nor away
+	added     time.Duration // of firstByte, what was neither in line nor away
 }
 
 // awaited counts the time since then as spent on waiting for somebody else.
