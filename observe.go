@@ -72,6 +72,7 @@ func (x *exchange) finish() {
 	}
 	x.h.live.state.Finish(record, key, x.want.Trace)
 	x.h.metrics.request(x, &record, took)
+	x.traceRequest(&record)
 	x.logFields(&record)
 }
 

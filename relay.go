@@ -119,6 +119,7 @@ func (x *exchange) commit(a *attempt) {
 // relay gives an answer to the client, and ends it truly: an answer that broke
 // off is aborted, since some clients take a clean end for success.
 func (x *exchange) relay(a *attempt) error {
+	defer x.endTransfer(a)
 	x.result.verdict, x.result.reason = a.verdict.Name, a.lease.Reason
 	if !a.verdict.Served() && !a.relayable() {
 		x.result.account = a.account

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/pool"
@@ -85,6 +86,7 @@ type exchange struct {
 	route    anthropic.Route
 	endpoint anthropic.Endpoint
 	started  time.Time
+	tracer   trace.Tracer // nil when nobody traces the request
 
 	body  []byte
 	facts anthropic.Facts
@@ -123,6 +125,7 @@ const statusClientGone = 499
 var errClientGone = errors.New("client went away")
 
 func (x *exchange) serve() error {
+	x.tracer = tracerOf(x.r.Context())
 	defer x.finish()
 	if refusal := x.readBody(); refusal != nil {
 		if x.gone() {
@@ -253,6 +256,7 @@ func (x *exchange) acquire() (*pool.Lease, *pool.Refusal) {
 	}
 	lease, refused, waited := x.h.group.Acquire(ctx, &x.want, waiting)
 	x.waited += waited
+	x.traceWait(waited, lease)
 	return lease, refused
 }
 
