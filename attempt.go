@@ -179,6 +179,7 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 	}
 	a.resp, a.status = resp, resp.StatusCode
 	a.sawAnswer(resp)
+	x.sawRequestID(resp)
 	x.h.sawOrganization(acct, resp.Header)
 	a.body = newUpstreamBody(resp, time.Duration(x.h.StallTimeout), cancel)
 	x.classify(a, refreshable)

@@ -34,6 +34,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 // more than once.
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"account":             parseAccountInto,
+	"audit":               parseAudit,
 	"encrypt":             parseEncrypt,
 	"expose_account":      parseExposeAccount,
 	"first_event_timeout": parseFirstEventTimeout,
@@ -97,6 +98,7 @@ var repeatable = map[string]bool{"account": true, "remote_key": true}
 //		retries <n>
 //		resource_account <name>
 //		expose_account
+//		audit
 //		instances {
 //			interval <duration>
 //			name <name>
@@ -282,6 +284,11 @@ func parseResourceAccount(h *Handler, d *caddyfile.Dispenser) (err error) {
 func parseExposeAccount(h *Handler, d *caddyfile.Dispenser) error {
 	h.ExposeAccount = true
 	return noArg(d, "expose_account")
+}
+
+func parseAudit(h *Handler, d *caddyfile.Dispenser) error {
+	h.Audit = true
+	return noArg(d, "audit")
 }
 
 func parsePolicy(h *Handler, d *caddyfile.Dispenser) (err error) {

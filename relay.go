@@ -96,7 +96,7 @@ func (x *exchange) commit(a *attempt) {
 		return
 	}
 	a.committed = true
-	x.result.status, x.result.account = a.status, a.account
+	x.result.status, x.result.account, x.result.choice = a.status, a.account, a.lease.Reason
 	x.result.firstByte = time.Since(x.started)
 	if x.opened {
 		x.setPlaceholders()
@@ -120,7 +120,10 @@ func (x *exchange) commit(a *attempt) {
 // off is aborted, since some clients take a clean end for success.
 func (x *exchange) relay(a *attempt) error {
 	defer x.endTransfer(a)
-	x.result.verdict, x.result.reason = a.verdict.Name, a.lease.Reason
+	x.result.verdict, x.result.reason, x.result.choice = a.verdict.Name, a.lease.Reason, a.lease.Reason
+	if !a.verdict.Served() {
+		x.result.failure = a.verdict.Reason
+	}
 	if !a.verdict.Served() && !a.relayable() {
 		x.result.account = a.account
 		x.answer(a.ownError(), a.verdict.Name)

@@ -30,11 +30,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	x := &exchange{h: h, w: w, r: r, route: route, endpoint: route.Endpoint, started: time.Now(), id: "shunt_" + strings.ReplaceAll(uuid.NewString(), "-", "")}
 	w.Header().Set("X-Shunt-Request-Id", x.id)
 	if !takes(w, r, route.Methods...) {
+		x.refused(http.StatusMethodNotAllowed, "caller", "the method is not one of this endpoint's")
 		return nil
 	}
 	who, refusal := h.authenticate(r)
 	if refusal != nil {
 		refusal.RequestID = x.id
+		x.refused(refusal.Status, verdictUnauthorized, refusal.Message)
 		refusal.Write(w)
 		return nil
 	}
@@ -105,6 +107,8 @@ type exchange struct {
 	asked  int       // how often the other instances were asked for what nobody here knows
 	lost   bool      // a ping could not be written: nobody is there
 
+	upstreamIDs []string // upstream's ids of its answers, for the audit
+
 	result result
 }
 
@@ -114,8 +118,18 @@ type result struct {
 	status    int
 	verdict   string
 	reason    string
+	choice    string // why the account was chosen whose answer it is
+	failure   string // why it does not serve, if reason does not say it
 	usage     anthropic.Usage
 	firstByte time.Duration
+}
+
+// trouble says why the request was not served, empty if it was.
+func (r *result) trouble() string {
+	if r.failure == "" && r.reason != r.choice {
+		return r.reason
+	}
+	return r.failure
 }
 
 // statusClientGone is the status that is logged when the client left before the
