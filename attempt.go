@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/credential"
 	"github.com/caddy-shunt/caddy-shunt/pool"
@@ -23,7 +25,8 @@ type attempt struct {
 	verdict anthropic.Verdict
 	err     error // why there is no answer
 
-	resp   *http.Response // nil when no answer came
+	usage  anthropic.Usage // as it was booked
+	resp   *http.Response  // nil when no answer came
 	limits anthropic.Limits
 	body   *upstreamBody
 	// head is what has been read of the body: of a refusal all that matters, of a
@@ -36,6 +39,7 @@ type attempt struct {
 	whole     bool
 	committed bool // the response head has gone to the client
 	cancel    context.CancelFunc
+	span      trace.Span // nil when nobody traces the request, and after its end
 }
 
 // release gives the lease back: nothing was used.
@@ -79,6 +83,7 @@ func (x *exchange) try(lease *pool.Lease) *attempt {
 	begun := time.Now()
 	cred, err := acct.source.Get(x.r.Context())
 	x.awaited(begun)
+	x.traceCredential(begun, leastCredentialWait, lease, err)
 	if err != nil {
 		return x.noCredential(lease, acct, err)
 	}
@@ -90,6 +95,7 @@ func (x *exchange) try(lease *pool.Lease) *attempt {
 		}
 		lease.Report(&a.verdict, &a.limits)
 		x.logVerdict(a)
+		x.endRefused(a)
 		x.h.metrics.attempt(x.h.Pool, lease.Member.Name, a.verdict.Name)
 		switch {
 		case a.verdict.Action == anthropic.Renew && !renewed:
@@ -97,6 +103,7 @@ func (x *exchange) try(lease *pool.Lease) *attempt {
 			begun := time.Now()
 			fresh, err := acct.source.Refresh(x.r.Context(), cred)
 			x.awaited(begun)
+			x.traceCredential(begun, 0, lease, err)
 			if errors.Is(err, credential.ErrNotRefreshable) {
 				// It was the only one after all: the answer means what it means then.
 				a.verdict = anthropic.Classify(x.answerOf(a, false))
@@ -164,10 +171,11 @@ func (x *exchange) noCredential(lease *pool.Lease, acct *account, err error) *at
 
 // send makes one round trip and tells what came of it.
 func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Credential, refreshable bool) *attempt {
-	ctx, cancel := context.WithCancel(x.r.Context())
-	a := &attempt{lease: lease, account: acct, cancel: cancel}
 	x.attempts++
 	x.failures++
+	ctx, span := x.startAttempt(lease, acct)
+	ctx, cancel := context.WithCancel(ctx)
+	a := &attempt{lease: lease, account: acct, cancel: cancel, span: span}
 	req := x.upstreamRequest(ctx, acct, cred)
 	head := x.headTimer(cancel)
 	begun := time.Now()
@@ -182,6 +190,8 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 		return a
 	}
 	a.resp, a.status = resp, resp.StatusCode
+	a.sawAnswer(resp)
+	x.sawRequestID(resp)
 	x.h.sawOrganization(acct, resp.Header)
 	a.body = newUpstreamBody(resp, time.Duration(x.h.StallTimeout), cancel)
 	x.classify(a, refreshable)

@@ -28,6 +28,7 @@ func (x *exchange) used(a *attempt, usage anthropic.Usage, terms anthropic.Terms
 	}
 	u.cost, u.priced = x.h.prices.Cost(x.facts.Model, usage, terms, x.h.now())
 	x.uses = append(x.uses, u)
+	a.usage = usage
 	c := ledger.Counts{Usage: usage, Cost: u.cost}
 	if estimated {
 		c.Estimated = 1

@@ -34,6 +34,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 // more than once.
 var subdirectives = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"account":             parseAccountInto,
+	"audit":               parseAudit,
 	"encrypt":             parseEncrypt,
 	"expose_account":      parseExposeAccount,
 	"first_event_timeout": parseFirstEventTimeout,
@@ -120,6 +121,7 @@ var repeatable = map[string]bool{"account": true, "person": true, "remote_key": 
 //		resource_account <name>
 //		expose_account
 //		person_metrics on | off
+//		audit
 //		instances {
 //			interval <duration>
 //			name <name>
@@ -323,6 +325,11 @@ func parsePersonMetrics(h *Handler, d *caddyfile.Dispenser) error {
 	on := arg == "on"
 	h.PersonMetrics = &on
 	return nil
+}
+
+func parseAudit(h *Handler, d *caddyfile.Dispenser) error {
+	h.Audit = true
+	return noArg(d, "audit")
 }
 
 func parsePolicy(h *Handler, d *caddyfile.Dispenser) (err error) {

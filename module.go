@@ -44,15 +44,33 @@ const (
 // /v1/messages/batches from the pool, and GET /health, GET /status, GET /explain
 // and POST /use itself; every other request goes to the next handler.
 //
-// These placeholders are set on each request that the pool serves:
+// These placeholders are set on each request that the pool serves, just before the
+// response head is written:
 //
 // Placeholder | Description
 // ------------|-------------
 // `{http.auth.user.id}` | The person, by the name of the key that was used
 // `{http.shunt.account}` | The name of the account that answered
 // `{http.shunt.attempts}` | How many times upstream was asked
+// `{http.shunt.endpoint}` | The endpoint of the API
 // `{http.shunt.model}` | The model that the client asked for
+// `{http.shunt.pool}` | The name of the pool
+// `{http.shunt.reason}` | Why that account: pinned, session, stay or policy
 // `{http.shunt.request_id}` | The id that shunt gave the request
+// `{http.shunt.session}` | The id of the conversation
+// `{http.shunt.waited}` | The time spent in line, in seconds
+//
+// These are set when the request has ended, for logs (`log_append`):
+//
+// Placeholder | Description
+// ------------|-------------
+// `{http.shunt.cost_usd}` | What the tokens cost, in US dollars; not set for a model without a price
+// `{http.shunt.error}` | Why the request was not served, empty if it was
+// `{http.shunt.tokens_cache_read}` | Tokens of the prompt that were read from the cache
+// `{http.shunt.tokens_cache_write}` | Tokens of the prompt that were written to the cache
+// `{http.shunt.tokens_in}` | Tokens of the prompt that were neither
+// `{http.shunt.tokens_out}` | Tokens of the answer
+// `{http.shunt.verdict}` | What became of the request
 type Handler struct {
 	// The pool's name. Handlers that name the same pool share what is known of its
 	// accounts, its sessions and its pin. Default: "default".
@@ -123,6 +141,10 @@ type Handler struct {
 
 	// Whether metrics name people, with their requests, tokens and cost. Default: true.
 	PersonMetrics *bool `json:"person_metrics,omitempty"`
+	// Write an entry for each request of the pool to the logger
+	// http.handlers.shunt.audit: who, what model, which account, tokens, cost, verdict;
+	// never bodies or headers. Default: off.
+	Audit bool `json:"audit,omitempty"`
 
 	// The transport to upstream, as reverse_proxy's. Default: http.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
@@ -139,6 +161,7 @@ type Handler struct {
 	Encrypt []string `json:"encrypt,omitempty"`
 
 	logger    *zap.Logger
+	auditor   *zap.Logger // nil for no audit
 	app       *App
 	roster    *atomic.Pointer[roster]
 	keysFile  *keysFile      // nil if there is none
@@ -191,6 +214,9 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Caddy provisions a configuration also to validate it.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	if h.Audit {
+		h.auditor = h.logger.Named(auditLogger)
+	}
 	h.setDefaults()
 	appModule, err := ctx.App("shunt")
 	if err != nil {

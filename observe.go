@@ -45,6 +45,11 @@ func (x *exchange) setPlaceholders() (account string) {
 		repl.Set("http.shunt.attempts", x.attempts)
 		repl.Set("http.shunt.model", x.facts.Model)
 		repl.Set("http.shunt.request_id", x.id)
+		repl.Set("http.shunt.pool", x.h.Pool)
+		repl.Set("http.shunt.endpoint", x.endpoint.String())
+		repl.Set("http.shunt.session", truncate(x.facts.Session))
+		repl.Set("http.shunt.reason", x.result.choice)
+		repl.Set("http.shunt.waited", x.waited.Seconds())
 	}
 	return account
 }
@@ -73,18 +78,42 @@ func (x *exchange) finish() {
 	x.h.live.state.Finish(record, key, x.want.Trace)
 	x.h.metrics.request(x, &record, took)
 	x.book(&record)
+	x.traceRequest(&record)
 	x.logFields(&record)
+	x.audit(&record, took)
 }
 
-// logFields adds to Caddy's access log line of this request.
+// setFinal tells in placeholders what is known only now that the request has ended.
+func (x *exchange) setFinal(r *pool.Record) {
+	repl := replacer(x.r)
+	if repl == nil {
+		return
+	}
+	x.setPlaceholders()
+	repl.Set("http.shunt.verdict", r.Verdict)
+	repl.Set("http.shunt.error", x.result.trouble())
+	repl.Set("http.shunt.tokens_in", r.Usage.InputTokens)
+	repl.Set("http.shunt.tokens_out", r.Usage.OutputTokens)
+	repl.Set("http.shunt.tokens_cache_read", r.Usage.CacheReadTokens)
+	repl.Set("http.shunt.tokens_cache_write", r.Usage.CacheWriteTokens)
+	if r.CostUSD != nil {
+		repl.Set("http.shunt.cost_usd", r.CostUSD.Decimal())
+	}
+}
+
+// logFields adds to Caddy's access log line of this request, and tells the same in
+// placeholders.
 func (x *exchange) logFields(r *pool.Record) {
+	x.setFinal(r)
 	extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
 	if !ok {
 		return
 	}
 	for _, field := range []zap.Field{
 		zap.String("shunt_request_id", r.ID),
+		zap.String("shunt_endpoint", r.Endpoint),
 		zap.String("shunt_account", r.Account),
+		zap.String("shunt_reason", x.result.choice),
 		zap.Int("shunt_attempts", r.Attempts),
 		zap.String("shunt_model", r.Model),
 		zap.String("shunt_verdict", r.Verdict),
@@ -95,6 +124,18 @@ func (x *exchange) logFields(r *pool.Record) {
 		zap.String("shunt_session", truncate(x.facts.Session)),
 	} {
 		extra.Set(field)
+	}
+	if x.h.Pool != DefaultPool {
+		extra.Set(zap.String("shunt_pool", x.h.Pool))
+	}
+	if trouble := x.result.trouble(); trouble != "" {
+		extra.Set(zap.String("shunt_error", trouble))
+	}
+	if x.waited > 0 {
+		extra.Set(zap.Duration("shunt_waited", x.waited))
+	}
+	if x.result.firstByte > 0 {
+		extra.Set(zap.Duration("shunt_first_byte", x.result.firstByte))
 	}
 	if r.CostUSD != nil {
 		extra.Set(zap.Float64("shunt_cost_usd", r.CostUSD.Dollars()))

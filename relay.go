@@ -100,7 +100,7 @@ func (x *exchange) commit(a *attempt) {
 		return
 	}
 	a.committed = true
-	x.result.status, x.result.account = a.status, a.account
+	x.result.status, x.result.account, x.result.choice = a.status, a.account, a.lease.Reason
 	x.result.firstByte = time.Since(x.started)
 	x.result.added = max(0, x.result.firstByte-x.waited-x.away)
 	if x.opened {
@@ -124,7 +124,11 @@ func (x *exchange) commit(a *attempt) {
 // relay gives an answer to the client, and ends it truly: an answer that broke
 // off is aborted, since some clients take a clean end for success.
 func (x *exchange) relay(a *attempt) error {
-	x.result.verdict, x.result.reason = a.verdict.Name, a.lease.Reason
+	defer x.endTransfer(a)
+	x.result.verdict, x.result.reason, x.result.choice = a.verdict.Name, a.lease.Reason, a.lease.Reason
+	if !a.verdict.Served() {
+		x.result.failure = a.verdict.Reason
+	}
 	if !a.verdict.Served() && !a.relayable() {
 		x.result.account = a.account
 		x.answer(a.ownError(), a.verdict.Name)

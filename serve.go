@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/people"
@@ -30,11 +31,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	x := &exchange{h: h, w: w, r: r, route: route, endpoint: route.Endpoint, started: time.Now(), id: "shunt_" + strings.ReplaceAll(uuid.NewString(), "-", "")}
 	w.Header().Set("X-Shunt-Request-Id", x.id)
 	if !takes(w, r, route.Methods...) {
+		x.refused(http.StatusMethodNotAllowed, "caller", "the method is not one of this endpoint's")
 		return nil
 	}
 	who, refusal := h.authenticate(r)
 	if refusal != nil {
 		refusal.RequestID = x.id
+		x.refused(refusal.Status, verdictUnauthorized, refusal.Message)
 		refusal.Write(w)
 		return nil
 	}
@@ -87,6 +90,7 @@ type exchange struct {
 	route    anthropic.Route
 	endpoint anthropic.Endpoint
 	started  time.Time
+	tracer   trace.Tracer // nil when nobody traces the request
 
 	body  []byte
 	facts anthropic.Facts
@@ -106,6 +110,8 @@ type exchange struct {
 	asked  int       // how often the other instances were asked for what nobody here knows
 	lost   bool      // a ping could not be written: nobody is there
 
+	upstreamIDs []string // upstream's ids of its answers, for the audit
+
 	result result
 	uses   []use
 }
@@ -116,12 +122,22 @@ type result struct {
 	status    int
 	verdict   string
 	reason    string
+	choice    string // why the account was chosen whose answer it is
+	failure   string // why it does not serve, if reason does not say it
 	firstByte time.Duration
 	added     time.Duration // of firstByte, what was neither in line nor away
 }
 
 // awaited counts the time since then as spent on waiting for somebody else.
 func (x *exchange) awaited(since time.Time) { x.away += time.Since(since) }
+
+// trouble says why the request was not served, empty if it was.
+func (r *result) trouble() string {
+	if r.failure == "" && r.reason != r.choice {
+		return r.reason
+	}
+	return r.failure
+}
 
 // statusClientGone is the status that is logged when the client left before the
 // answer (nginx's convention, and Caddy's).
@@ -130,6 +146,7 @@ const statusClientGone = 499
 var errClientGone = errors.New("client went away")
 
 func (x *exchange) serve() error {
+	x.tracer = tracerOf(x.r.Context())
 	defer x.finish()
 	if refusal := x.readBody(); refusal != nil {
 		if x.gone() {
@@ -274,6 +291,7 @@ func (x *exchange) acquire() (*pool.Lease, *pool.Refusal) {
 	}
 	lease, refused, waited := x.h.group.Acquire(ctx, &x.want, waiting)
 	x.waited += waited
+	x.traceWait(waited, lease)
 	return lease, refused
 }
 

@@ -14,17 +14,20 @@ var hopByHop = []string{
 
 // requestPrivate are request headers that concern the client and this server
 // only: the client's credentials, how it reached us, and what its browser says.
-// Origin goes with them, since the API refuses a browser's call.
+// Origin goes with them, since the API refuses a browser's call. So do the headers
+// of traces, a client's as well as those of Caddy's tracing: nobody upstream reads
+// them, and baggage may tell anything of the team.
 var requestPrivate = []string{
 	"Authorization", "X-Api-Key", "Cookie", "Cookie2",
 	"Host", "Content-Length", "Expect", "Accept-Encoding",
 	"Forwarded", "Via", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Client-Ip", "X-Cluster-Client-Ip",
 	"Origin", "Referer", "X-Request-Start",
+	"Traceparent", "Tracestate", "Baggage", "B3", "Uber-Trace-Id", "X-Amzn-Trace-Id", "X-Cloud-Trace-Context", "Sentry-Trace",
 }
 
 // requestPrivatePrefixes are families of such headers. Remote-* and
 // X-Auth-Request-* are what a forward_auth in front adds about the person.
-var requestPrivatePrefixes = []string{"X-Forwarded-", "Sec-Fetch-", "Remote-", "X-Auth-Request-", "X-Shunt-"}
+var requestPrivatePrefixes = []string{"X-Forwarded-", "Sec-Fetch-", "Remote-", "X-Auth-Request-", "X-Shunt-", "X-B3-", "Uberctx-", "Ot-Tracer-", "Ot-Baggage-"}
 
 // responsePrivate are response headers that speak of one account, or of the
 // connection to upstream, and are not for the team.
@@ -36,7 +39,7 @@ var responsePrivate = []string{
 var responsePrivatePrefixes = []string{"Anthropic-Ratelimit-", "Anthropic-Priority-", "Anthropic-Fast-", "X-Shunt-"}
 
 // UpstreamHeader makes the header of an upstream request from the client's: all
-// of it but credentials, cookies, hop-by-hop and forwarding headers. The answer
+// of it but credentials, cookies, hop-by-hop, forwarding and trace headers. The answer
 // is asked for uncompressed, so that usage can be read from it. The caller adds
 // the account's credential. client is not changed.
 func UpstreamHeader(client http.Header) http.Header {

@@ -363,7 +363,7 @@ func (w *weekBooks) compare() {
 		w.same(c.name+" in /status", int64(said["input_tokens"].(float64)+said["output_tokens"].(float64)+said["cache_read_tokens"].(float64)+said["cache_write_tokens"].(float64)), seen.total())
 	}
 	w.csv()
-	w.metrics(all, *total.Cost)
+	w.metrics(all, *total.Cost, byName)
 	w.audit(byName, *total.Cost)
 }
 
@@ -392,10 +392,10 @@ func (w *weekBooks) csv() {
 }
 
 // metrics sums up Prometheus's series.
-func (w *weekBooks) metrics(all tokens, cost float64) {
+func (w *weekBooks) metrics(all tokens, cost float64, byName map[string]usageRow) {
 	w.t.Helper()
 	a := w.s.do(http.MethodGet, "http://"+w.s.admin+"/metrics", "")
-	sums := make(map[string]float64)
+	sums, people := make(map[string]float64), make(map[string]float64)
 	lines := bufio.NewScanner(strings.NewReader(a.body))
 	for lines.Scan() {
 		name, value, found := strings.Cut(lines.Text(), "} ")
@@ -407,6 +407,9 @@ func (w *weekBooks) metrics(all tokens, cost float64) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
+		if _, person, ok := strings.Cut(labels, `person="`); ok && series != "caddy_shunt_person_budget_used_ratio" {
+			people[series+" "+person[:strings.IndexByte(person, '"')]] += v
+		}
 		if _, kind, ok := strings.Cut(labels, `kind="`); ok {
 			series += " " + kind[:strings.IndexByte(kind, '"')]
 		}
@@ -414,6 +417,14 @@ func (w *weekBooks) metrics(all tokens, cost float64) {
 	}
 	for kind, want := range map[string]int64{"input": all.input, "output": all.output, "cache_read": all.read, "cache_write_5m": all.write5m, "cache_write_1h": all.write1h} {
 		w.same("metric of tokens, "+kind, int64(sums["caddy_shunt_tokens_total "+kind]), want)
+	}
+	for _, c := range w.team {
+		row := byName[c.name]
+		w.same("metric of "+c.name+"'s tokens", int64(people["caddy_shunt_person_tokens_total "+c.name]), row.Total)
+		w.same("metric of "+c.name+"'s requests", int64(people["caddy_shunt_person_requests_total "+c.name]), row.Requests)
+		if got := people["caddy_shunt_person_cost_usd_total "+c.name]; row.Cost != nil && math.Abs(got-*row.Cost) > 1e-6 {
+			w.t.Errorf("metric of %s's cost: %g; want %g", c.name, got, *row.Cost)
+		}
 	}
 	if got := sums["caddy_shunt_cost_usd_total"]; math.Abs(got-cost) > 1e-6 {
 		w.t.Errorf("metric of cost: %g; want %g", got, cost)
@@ -431,11 +442,11 @@ func (w *weekBooks) audit(people map[string]usageRow, cost float64) {
 	for line := range bytes.Lines(data) {
 		var e struct {
 			Logger, Person, Verdict string
-			Input                   int64   `json:"input_tokens"`
-			Output                  int64   `json:"output_tokens"`
-			Read                    int64   `json:"cache_read_tokens"`
-			Write5m                 int64   `json:"cache_write_5m_tokens"`
-			Write1h                 int64   `json:"cache_write_1h_tokens"`
+			Input                   int64   `json:"tokens_in"`
+			Output                  int64   `json:"tokens_out"`
+			Read                    int64   `json:"tokens_cache_read"`
+			Write                   int64   `json:"tokens_cache_write"`
+			Write1h                 int64   `json:"tokens_cache_write_1h"`
 			Searches                int64   `json:"web_searches"`
 			Cost                    float64 `json:"cost_usd"`
 		}
@@ -443,7 +454,7 @@ func (w *weekBooks) audit(people map[string]usageRow, cost float64) {
 			w.t.Fatalf("%v in %s", err, line)
 		}
 		s := sums[e.Person]
-		s.add(tokens{e.Input, e.Output, e.Read, e.Write5m, e.Write1h, e.Searches})
+		s.add(tokens{e.Input, e.Output, e.Read, e.Write - e.Write1h, e.Write1h, e.Searches})
 		sums[e.Person] = s
 		requests[e.Person]++
 		sum += e.Cost
