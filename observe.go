@@ -97,7 +97,7 @@ func (x *exchange) setFinal(r *pool.Record) {
 	repl.Set("http.shunt.tokens_cache_read", r.Usage.CacheReadTokens)
 	repl.Set("http.shunt.tokens_cache_write", r.Usage.CacheWriteTokens)
 	if r.CostUSD != nil {
-		repl.Set("http.shunt.cost_usd", r.CostUSD.Decimal())
+		repl.Set("http.shunt.cost_usd", r.CostUSD.Dollars())
 	}
 }
 

@@ -218,6 +218,9 @@ func TestTraceOfAWait(t *testing.T) {
 func TestTraceOfARefresh(t *testing.T) {
 	for range 5 {
 		b, file := newFileBench(t, "hold off\n")
+		if err := b.h.app.Stop(); err != nil { // or the file would be read in the background
+			t.Fatal(err)
+		}
 		traced := newTraced(t, b)
 		rewrite(t, file, newKey)
 		b.ask(hello).mustServe(t, "hello")
