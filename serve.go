@@ -124,14 +124,6 @@ type result struct {
 	firstByte time.Duration
 }
 
-// trouble says why the request was not served, empty if it was.
-func (r *result) trouble() string {
-	if r.failure == "" && r.reason != r.choice {
-		return r.reason
-	}
-	return r.failure
-}
-
 // statusClientGone is the status that is logged when the client left before the
 // answer (nginx's convention, and Caddy's).
 const statusClientGone = 499
