@@ -101,6 +101,14 @@ func (x *exchange) setFinal(r *pool.Record) {
 	}
 }
 
+// trouble says why the request was not served, empty if it was.
+func (r *result) trouble() string {
+	if r.failure == "" && r.reason != r.choice {
+		return r.reason
+	}
+	return r.failure
+}
+
 // logFields adds to Caddy's access log line of this request, and tells the same in
 // placeholders.
 func (x *exchange) logFields(r *pool.Record) {

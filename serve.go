@@ -131,14 +131,6 @@ type result struct {
 // awaited counts the time since then as spent on waiting for somebody else.
 func (x *exchange) awaited(since time.Time) { x.away += time.Since(since) }
 
-// trouble says why the request was not served, empty if it was.
-func (r *result) trouble() string {
-	if r.failure == "" && r.reason != r.choice {
-		return r.reason
-	}
-	return r.failure
-}
-
 // statusClientGone is the status that is logged when the client left before the
 // answer (nginx's convention, and Caddy's).
 const statusClientGone = 499

@@ -20,7 +20,7 @@ const tracerName = "github.com/caddy-shunt/caddy-shunt"
 const (
 	spanAttempt    = "shunt attempt"
 	spanWait       = "shunt wait"
-	spanCredential = "shunt credential"
+	spanCredential = "shunt credential" //nolint:gosec // a name, no credential
 )
 
 // leastCredentialWait tells a credential that had to be fetched from one that was at
