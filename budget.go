@@ -159,7 +159,7 @@ func (h *Handler) tellReached(of ledger.Dimension, name string, s *standing) {
 		return
 	}
 	data := map[string]any{
-		"person": "", "account": "", "budget": s.budget.String(), "period": s.budget.Per, "used": s.amount(), "until": rfc3339(s.ends),
+		"person": "", "account": "", "limit": s.budget.String(), "period": s.budget.Per, "used": s.amount(), "until": rfc3339(s.ends),
 	}
 	kind := "person"
 	if of == ledger.OfAccount {
