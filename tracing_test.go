@@ -219,12 +219,13 @@ func TestTraceOfARefresh(t *testing.T) {
 	for range 5 {
 		b, file := newFileBench(t, "hold off\n")
 		traced := newTraced(t, b)
+		time.Sleep(100 * time.Millisecond) // the source reads its file once when it starts, then every two seconds
 		rewrite(t, file, newKey)
 		b.ask(hello).mustServe(t, "hello")
 		spans := traced.spans()
 		tries, renewals := spans[spanAttempt], spans[spanCredential]
 		if len(tries) == 1 && len(renewals) == 0 {
-			continue // the file was read in the background just before
+			continue // the file was read in the background after all
 		}
 		if len(tries) != 2 || len(renewals) != 1 {
 			t.Fatalf("%d tries and %d renewals", len(tries), len(renewals))
