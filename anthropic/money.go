@@ -76,10 +76,10 @@ func ParseMoney(s string) (Money, error) {
 
 // Decimal is the amount in dollars with the decimals that it needs, exactly.
 func (m Money) Decimal() string {
-	sign, n := "", uint64(m)
+	sign := ""
 	if m < 0 {
-		sign, n = "-", uint64(-m)
+		sign, m = "-", -m
 	}
-	s := fmt.Sprintf("%s%d.%09d", sign, n/uint64(Dollar), n%uint64(Dollar))
+	s := fmt.Sprintf("%s%d.%09d", sign, int64(m/Dollar), int64(m%Dollar))
 	return strings.TrimRight(strings.TrimRight(s, "0"), ".")
 }

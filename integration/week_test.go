@@ -481,7 +481,7 @@ func (w *weekBooks) audit(people map[string]usageRow, cost float64) {
 // person at once.
 func (w *weekBooks) budgets() {
 	w.t.Helper()
-	largest, dearest := int64(0), 0.0
+	largest := int64(0)
 	for _, r := range w.up.Requests() {
 		largest = max(largest, charged(r.Usage).total())
 	}
@@ -492,7 +492,7 @@ func (w *weekBooks) budgets() {
 		byName[c.name] = c
 	}
 	const atOnce = 4
-	dearest = float64(largest) * 50 / 1e6
+	dearest := float64(largest) * 50 / 1e6 // of the dearest model
 	reached := 0
 	for _, row := range days {
 		c := byName[row.Person]

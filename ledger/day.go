@@ -15,7 +15,7 @@ func DayOf(t time.Time, zone *time.Location) Day {
 }
 
 func civil(y int, m time.Month, d int) Day {
-	return Day(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / 86400)
+	return Day(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / 86400) //nolint:gosec // years have four digits
 }
 
 // ParseDay reads a day such as 2026-11-23.
