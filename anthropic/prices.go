@@ -213,12 +213,15 @@ func (p *Price) check() error {
 		}
 	}
 	const most = 1e5 // dollars for a million tokens
-	for name, v := range map[string]float64{
-		"input": p.Input, "output": p.Output, "cache_write_5m": p.CacheWrite5m, "cache_write_1h": p.CacheWrite1h, "cache_read": p.CacheRead,
-		"long_factor": p.LongFactor, "fast_input": p.FastInput, "fast_output": p.FastOutput,
+	for _, field := range [...]struct {
+		name  string
+		value float64
+	}{
+		{"input", p.Input}, {"output", p.Output}, {"cache_write_5m", p.CacheWrite5m}, {"cache_write_1h", p.CacheWrite1h}, {"cache_read", p.CacheRead},
+		{"long_factor", p.LongFactor}, {"fast_input", p.FastInput}, {"fast_output", p.FastOutput},
 	} {
-		if v < 0 || v > most {
-			return fmt.Errorf("%s: %g; expected US dollars for a million tokens", name, v)
+		if field.value < 0 || field.value > most {
+			return fmt.Errorf("%s: %g; expected US dollars for a million tokens", field.name, field.value)
 		}
 	}
 	switch {
