@@ -151,7 +151,7 @@ func (x *exchange) serve() error {
 	x.want = pool.Request{
 		User: x.who.name, Session: x.facts.Session, Parent: x.facts.Parent, Prefix: x.facts.Prefix, Tokens: x.facts.Tokens,
 		Model: x.facts.Model, Endpoint: x.endpoint, CacheLife: x.facts.CacheLife,
-		Refs: x.facts.Refs, Home: x.h.ResourceAccount, Arrived: x.started, Bound: x.facts.BoundThinking, Weight: x.limits.Weight, Trace: x.h.live.state.NewTrace(),
+		Refs: x.facts.Refs, Home: x.h.ResourceAccount, Arrived: x.started, Bound: x.facts.BoundThinking, Weight: float64(x.limits.Weight), Trace: x.h.live.state.NewTrace(),
 	}
 	if x.route.Ref != "" {
 		x.want.Refs = append(x.want.Refs, x.route.Ref)

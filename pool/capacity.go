@@ -88,16 +88,21 @@ func (d *decayed) at(now time.Time) float64 {
 	if d.Sum == 0 {
 		return 0
 	}
-	x := float64(now.Sub(d.At)) / float64(burnMemory)
+	return fade(d.Sum, now.Sub(d.At))
+}
+
+// fade is what is left of a sum after so long.
+func fade(sum float64, after time.Duration) float64 {
+	x := float64(after) / float64(burnMemory)
 	switch {
 	case x <= 0:
-		return d.Sum
+		return sum
 	case x > 8:
 		return 0
 	}
 	// The first terms of exp(x): near enough, and a choice among hundreds of accounts
 	// has no time for more.
-	return d.Sum / (1 + x + x*x/2)
+	return sum / (1 + x + x*x/2)
 }
 
 func (d *decayed) add(amount float64, now time.Time) {

@@ -124,25 +124,29 @@ func (l *Lease) End(used anthropic.Usage) {
 	}
 	now := p.now()
 	p.changes++
-	l.giveBack()
-	if l.reserved > 0 && (!l.stood || !used.IsZero()) {
-		// What it used counts in the place of what was expected.
-		p.shares.charge(l.req.User, -l.reserved, now)
-	}
+	cost := l.cost(used)
+	l.giveBack(l.shareCost(cost), now)
 	l.state.totals.Attempts++
 	l.state.limits.changed()
 	if !used.IsZero() {
 		l.state.totals.Usage.Add(used)
 		l.state.local.add(used, now)
-		p.charge(l, used, now)
+		p.charge(l, used, cost, now)
 	}
 	p.dispatch(now)
 }
 
+// cost is what the request drew on the account's windows.
+func (l *Lease) cost(used anthropic.Usage) float64 {
+	if !l.req.paid() {
+		return 0
+	}
+	return anthropic.Load(l.req.Model, used)
+}
+
 // charge counts what the request cost where it matters for the next choice.
-func (p *Pool) charge(l *Lease, used anthropic.Usage, now time.Time) {
-	cost := anthropic.Load(l.req.Model, used)
-	if cost <= 0 || !l.req.paid() {
+func (p *Pool) charge(l *Lease, used anthropic.Usage, cost float64, now time.Time) {
+	if cost <= 0 {
 		return
 	}
 	limits := l.state.limits
@@ -157,7 +161,6 @@ func (p *Pool) charge(l *Lease, used anthropic.Usage, now time.Time) {
 	}
 	l.state.cost[l.family] += cost
 	p.costs.learn(l.family, cost)
-	p.shares.charge(l.req.User, cost, now)
 	if key, ok := keyOf(l.req, l.family); ok {
 		if s := p.sessions.get(key); s != nil {
 			s.Tokens = used.PromptTokens()
@@ -165,9 +168,11 @@ func (p *Pool) charge(l *Lease, used anthropic.Usage, now time.Time) {
 	}
 }
 
-// giveBack undoes what a pick counted. mu must be held.
-func (l *Lease) giveBack() {
+// giveBack undoes what a pick counted. shareCost is what is counted in its place in
+// the person's share. mu must be held.
+func (l *Lease) giveBack(shareCost float64, now time.Time) {
 	l.ended = true
+	l.group.pool.shares.end(l.share, l.expected, shareCost, now)
 	l.state.inFlight--
 	l.state.limits.changed()
 	l.state.reserved = max(0, l.state.reserved-l.reserved)

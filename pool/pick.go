@@ -13,6 +13,8 @@ import (
 type Request struct {
 	// User is the person, empty for nobody in particular.
 	User string
+	// Weight is the person's share of a short pool relative to the others'; 0 means 1.
+	Weight float64
 	// Session tells the person's conversations apart; empty for none.
 	Session string
 	// Parent is the session that started this one; empty for none.
@@ -22,9 +24,6 @@ type Request struct {
 	Prefix   uint64
 	Model    string
 	Endpoint anthropic.Endpoint
-	// Weight is the person's part when accounts are short, relative to the others'; 0
-	// means 1.
-	Weight int
 	// Tokens is an estimate of the prompt's size.
 	Tokens int64
 	// CacheLife is how long the account's prompt cache stays warm after this request.
@@ -45,8 +44,6 @@ type Request struct {
 	// Trace, when not nil, keeps the decisions and lends the leases.
 	Trace *Trace
 }
-
-func (r *Request) weight() float64 { return float64(min(max(1, r.Weight), mostWeight)) }
 
 func (r *Request) family() string { return anthropic.Family(r.Model) }
 
@@ -88,8 +85,9 @@ type Lease struct {
 	tried    time.Time // when the one was sent that was reported last
 	reserved float64
 	ended    bool
-	// stood is set when the request stood in line: its turn counts, whatever it used.
-	stood bool
+	// share is the person's, and expected what is counted there until the lease ends.
+	share    *share
+	expected float64
 	// brake is set when this request finds out whether an overload is over.
 	brake *brake
 }
@@ -282,11 +280,12 @@ func (g *Group) lend(i int, reason string, req *Request, family string, now time
 	p.lastUsed = m.Name
 	lease := req.Trace.lease()
 	*lease = Lease{Member: m, Reason: reason, group: g, state: state, req: req, family: family, begun: now}
+	lease.share, lease.expected = p.shares.get(req, now), p.expects(req, family)
+	p.shares.begin(lease.share, lease.expected)
 	if !req.paid() {
 		return lease
 	}
-	lease.reserved = p.costs.expect(family)
-	p.shares.charge(req.User, lease.reserved, now)
+	lease.reserved = lease.expected
 	state.reserved += lease.reserved
 	state.limits.reserved += lease.reserved
 	if key, ok := keyOf(req, family); ok && reason == ReasonPolicy {

@@ -125,7 +125,7 @@ func New(clock Clock, seed uint64) *Pool {
 		prefixes: newPrefixes(),
 		bound:    newLRU[string, holding](maxBound),
 		made:     newLRU[string, holding](maxBound),
-		shares:   make(shares),
+		shares:   shares{of: make(map[string]*share)},
 		costs:    make(costs),
 		people:   make(map[string]*Totals),
 		brakes:   make(map[string]*brake),

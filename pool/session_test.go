@@ -308,7 +308,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if n := p.prefixes.len(); n != maxPrefixes {
 		t.Errorf("%d prefixes", n)
 	}
-	if n := len(p.shares); n > maxShares {
+	if n := len(p.shares.of); n > maxShares {
 		t.Errorf("%d people's shares", n)
 	}
 	if len(p.brakes) != 0 || len(p.costs) != 1 {

@@ -1,9 +1,7 @@
 package pool
 
 import (
-	"cmp"
 	"context"
-	"math"
 	"slices"
 	"time"
 )
@@ -34,20 +32,21 @@ type waiter struct {
 	done     func(*Lease, *Refusal)
 	// until is when what keeps it out may end, zero when nobody knows.
 	until  time.Time
-	number uint64 // the order of arrival
-	place  float64
-	first  bool // the first of its person
-	left   bool // no longer in line
+	number uint64  // the order of arrival
+	left   bool    // no longer in line
+	share  *share  // the person's
+	behind *waiter // of the same person; used by dispatch
 }
 
 // queue is the line of a pool: first come, first served for each person, and
-// among people by weight and recent use, among requests that an account can serve.
+// among people by weight and what they have had, among requests that an account can
+// serve.
 type queue struct {
 	line   []*waiter // by arrival
 	number uint64
 	wakeAt time.Time
 	stop   func() bool // stops the alarm that is set for wakeAt
-	order  []*waiter   // used by dispatch
+	turns  turns       // used by dispatch
 	failed []*waiter   // used by dispatch
 }
 
@@ -100,7 +99,9 @@ func (g *Group) join(req *Request, w Waiting) (*Lease, *Refusal, *waiter) {
 		req = &asked
 	}
 	p.waiting.number++
-	self := &waiter{group: g, req: req, stay: stay, deadline: now.Add(w.Hold), until: refused.Until, number: p.waiting.number}
+	sh := p.shares.get(req, now)
+	p.shares.join(sh)
+	self := &waiter{share: sh, group: g, req: req, stay: stay, deadline: now.Add(w.Hold), until: refused.Until, number: p.waiting.number}
 	p.waiting.line = append(p.waiting.line, self)
 	p.arm(now)
 	return nil, nil, self
@@ -111,10 +112,16 @@ func (p *Pool) leave(w *waiter) {
 	if w.left {
 		return
 	}
-	w.left = true
+	p.quit(w, p.now())
 	if i := slices.Index(p.waiting.line, w); i >= 0 {
 		p.waiting.line = slices.Delete(p.waiting.line, i, i+1)
 	}
+}
+
+// quit notes that a waiter is no longer in line.
+func (p *Pool) quit(w *waiter, now time.Time) {
+	w.left = true
+	p.shares.leave(w.share, now)
 }
 
 // Acquire is Pick that waits. It gives up when ctx ends, when w.Hold is over, or
@@ -170,8 +177,7 @@ func (g *Group) giveUp(self *waiter, ready <-chan answer) (now time.Time) {
 	select {
 	case a := <-ready:
 		if a.lease != nil {
-			a.lease.giveBack()
-			p.shares.charge(self.req.User, -a.lease.reserved, now)
+			a.lease.giveBack(0, now)
 			p.dispatch(now)
 		}
 	default:
@@ -223,82 +229,47 @@ func (p *Pool) dispatch(now time.Time) {
 		}
 		return
 	}
-	served := false
+	told := false
 	q.failed = q.failed[:0]
-	for _, w := range p.inOrder(now) {
-		over := !now.Before(w.deadline)
-		if !over && q.alike(w) {
-			continue
-		}
-		stay := w.stay
-		if over {
-			stay = 0
-		}
-		lease, refused := w.group.pick(w.req, stay, now)
-		switch {
-		case lease != nil:
-			w.left, served, lease.stood = true, true, true
-			w.done(lease, nil)
-		case over || refused.Hopeless() || !refused.Busy && refused.Until.After(w.deadline):
-			w.left, served = true, true
-			w.done(nil, refused)
-		default:
-			w.until = refused.Until
-			if !refused.Stay {
-				q.failed = append(q.failed, w)
-			}
-		}
-	}
-	if served {
+	p.serveInTurn(now, func(w *waiter) (served bool) {
+		served = p.attend(w, now)
+		told = told || w.left
+		return served
+	})
+	if told {
 		q.line = slices.DeleteFunc(q.line, func(w *waiter) bool { return w.left })
 	}
 	p.arm(now)
 }
 
-// mostBehind is how many requests of others come first at most to make up for what a
-// person has used lately: whoever used much waits for that long, and not until all
-// others have used as much.
-const mostBehind = 40
-
-// inOrder lists those in line so that people get parts according to their weights:
-// each request stands where its person's use would be, by weight, once those before it
-// have been served. Who used least lately is first, and of many requests of one person
-// each stands further back.
-func (p *Pool) inOrder(now time.Time) []*waiter {
+// attend gives the waiter an account if one is open, or tells it that its time is
+// over. It reports whether it got one.
+func (p *Pool) attend(w *waiter, now time.Time) (served bool) {
 	q := &p.waiting
-	q.order = append(q.order[:0], q.line...)
-	if len(q.order) == 1 {
-		return q.order
+	over := !now.Before(w.deadline)
+	if !over && q.alike(w) {
+		return false
 	}
-	people := make(map[string]*float64, 8) // where each person's next request stands
-	least, mean := math.Inf(1), 0.0
-	for _, w := range q.order {
-		w.first = false
-		if people[w.req.User] == nil {
-			used := p.shares.used(w.req.User, now) / w.req.weight()
-			people[w.req.User] = &used
-			w.first = true
-			least = min(least, used)
+	stay := w.stay
+	if over {
+		stay = 0
+	}
+	lease, refused := w.group.pick(w.req, stay, now)
+	switch {
+	case lease != nil:
+		p.quit(w, now)
+		w.done(lease, nil)
+		return true
+	case over || refused.Hopeless() || !refused.Busy && refused.Until.After(w.deadline):
+		p.quit(w, now)
+		w.done(nil, refused)
+	default:
+		w.until = refused.Until
+		if !refused.Stay {
+			q.failed = append(q.failed, w)
 		}
-		mean += p.costs.expect(w.req.family()) / float64(len(q.order))
 	}
-	if len(people) == 1 {
-		return q.order
-	}
-	most := least + mostBehind*mean
-	for _, w := range q.order {
-		next := people[w.req.User]
-		if *next > most && w.first {
-			p.shares.charge(w.req.User, (most-*next)*w.req.weight(), now)
-			*next = most
-		}
-		w.place = *next
-		*next += p.costs.expect(w.req.family()) / w.req.weight()
-	}
-	slices.SortStableFunc(q.order, func(a, b *waiter) int {
-		return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.number, b.number))
-	})
-	return q.order
+	return false
 }
 
 // alike reports whether no account was open just now to a request like this one:

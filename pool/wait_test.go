@@ -190,9 +190,9 @@ func TestWhoUsedLeastLatelyIsServedFirst(t *testing.T) {
 	})
 }
 
-// TestWhoUsedLeastGoesFirstWhenMuchOpensAtOnce: for as long as it takes to make up for
-// it.
-func TestWhoUsedLeastGoesFirstWhenMuchOpensAtOnce(t *testing.T) {
+// TestPeopleTakeTurnsWhenMuchOpensAtOnce: who used least goes first, not with all
+// that it has.
+func TestPeopleTakeTurnsWhenMuchOpensAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLine(t, &Member{Name: "a", Key: "a", MaxConcurrent: 4})
 		req := message("")
@@ -205,7 +205,7 @@ func TestWhoUsedLeastGoesFirstWhenMuchOpensAtOnce(t *testing.T) {
 			l.join(fmt.Sprint("light ", i), message(""), Waiting{})
 		}
 		time.Sleep(30 * time.Second)
-		l.want("light 0", "light 1", "light 2", "light 3")
+		l.want("light 0", "heavy 0", "light 1", "heavy 1")
 		time.Sleep(time.Minute)
 	})
 }
