@@ -42,8 +42,8 @@ type attempt struct {
 	span      trace.Span // nil when nobody traces the request, and after its end
 }
 
-// release gives the lease back: nothing was used.
-func (a *attempt) release() { a.lease.End(anthropic.Usage{}) }
+// release gives the lease back, with what was used.
+func (a *attempt) release() { a.lease.End(a.usage) }
 
 // close ends the attempt and its upstream request. A nil attempt is closed.
 func (a *attempt) close() {

@@ -39,7 +39,6 @@ func (x *exchange) used(a *attempt, usage anthropic.Usage, terms anthropic.Terms
 	x.h.live.ledger.Add(ledger.Key{Person: x.who.name, Account: a.account.member.Name, Model: truncate(x.facts.Model)}, &c)
 	// Whoever is let in when the lease ends must find budgets as they are now.
 	x.watchBudgets(a.account)
-	a.lease.End(usage)
 }
 
 // settle books what the tap has read. Upstream tells what an answer costs with its
