@@ -50,6 +50,7 @@ func TestBudgetOfAnAccount(t *testing.T) {
 		t.Errorf("counting tokens costs nothing: %d", r.status)
 	}
 	// The month after, or another configuration: it is open again.
+	b.stopApp()
 	b.h.accounts[0].config.Budgets[0].Tokens = 1e9
 	b.h.closeAccounts()
 	b.ask(hello).mustServe(t, "after the budget was raised")

@@ -140,11 +140,13 @@ func (b *bench) open(t *testing.T, body string) (stop func(), resp *http.Respons
 
 func TestKeysEnd(t *testing.T) {
 	b := newTeam(t, "expires 2026-12-31", "time_zone America/New_York", fakeclaude.Options{})
+	b.stopApp() // it looks at the clock
 	at := func(text string) {
 		now, err := time.Parse(time.RFC3339, text)
 		if err != nil {
 			t.Fatal(err)
 		}
+		b.mustBeIdle()
 		b.h.now = func() time.Time { return now }
 	}
 	at("2027-01-01T04:59:59Z")

@@ -148,6 +148,15 @@ func provision(t testing.TB, block string) *Handler {
 	return h
 }
 
+// stopApp ends the background work, for tests that put something in place which it
+// would look at.
+func (b *bench) stopApp() {
+	b.t.Helper()
+	if err := b.h.app.Stop(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 const hello = `{"model":"claude-sonnet-5","max_tokens":100,"messages":[{"role":"user","content":"Hello"}]}`
 
 const helloStream = `{"model":"claude-sonnet-5","max_tokens":100,"stream":true,"messages":[{"role":"user","content":"Hello"}]}`

@@ -57,6 +57,7 @@ func TestUnknownFileIsAskedFor(t *testing.T) {
 	time.Sleep(askEvery)
 	held := n.hold("file_011CNha8iCJcU1wXNR6q4V8w")
 	b.ask(body)
+	b.mustBeIdle()
 	if got := b.h.group.View().Recent[0].Account; got != held {
 		t.Errorf("%q was asked, %q holds the file", got, held)
 	}

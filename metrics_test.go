@@ -308,10 +308,12 @@ func TestAddedLatency(t *testing.T) {
 			b.ask(hello).mustServe(b.t, "asked again")
 		},
 		"credential": func(b *bench) {
+			b.stopApp() // it looks at the source
 			b.h.accounts[0].source = slowSource{Source: b.h.accounts[0].source, get: pause}
 			b.ask(hello).mustServe(b.t, "slow credential")
 		},
 		"refresh": func(b *bench) {
+			b.stopApp()
 			b.h.accounts[0].source = slowSource{Source: b.h.accounts[0].source, refresh: pause}
 			b.fake.SetFault("a", fakeclaude.Once(fakeclaude.TokenExpired))
 			b.ask(hello).mustServe(b.t, "slow refresh")

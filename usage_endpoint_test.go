@@ -105,6 +105,7 @@ func TestUsageSurvives(t *testing.T) {
 	b := newTeam(t, "admin\nbudget 1000tokens per month", "", fakeclaude.Options{})
 	b.ask(hello).mustServe(t, "ann")
 	b.mustBeIdle()
+	b.stopApp()
 	m := b.h.live.sharing.means.Load()
 	b.h.live.usage.lastly(m)
 	root := b.h.storage.(*certmagic.FileStorage).Path
@@ -184,9 +185,7 @@ func (s *failingStorage) Store(ctx context.Context, key string, value []byte) er
 
 func TestUsageWhenStorageFails(t *testing.T) {
 	b := newTeam(t, "admin", "", fakeclaude.Options{})
-	if err := b.h.app.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	b.stopApp()
 	m := *b.h.live.sharing.means.Load()
 	storage := &failingStorage{Storage: m.storage, fails: true}
 	m.storage = storage
