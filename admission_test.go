@@ -169,6 +169,9 @@ func TestNamesFromCaddy(t *testing.T) {
 	as("dave").mustRefuse(t, "dave's second request", 429, "rate_limit_error")
 	as("erin").mustServe(t, "erin, with a rate of her own")
 	as("").mustRefuse(t, "nobody", 401, "authentication_error")
+	b.h.User = "team:{http.request.header.X-User}"
+	as("").mustRefuse(t, "half a name", 401, "authentication_error")
+	b.h.User = "{http.request.header.X-User}"
 	b.ask(hello).mustServe(t, "ann")
 	b.ask(hello).mustRefuse(t, "ann's second request", 429, "rate_limit_error")
 	if r := b.do("POST", "/use", `{"account":"auto"}`, "X-Api-Key", "", "X-User", "carol"); r.status != 200 {

@@ -69,7 +69,12 @@ func (h *Handler) nameFromCaddy(r *http.Request) string {
 		name, _ := repl.GetString("http.auth.user.id")
 		return clip(name, mostPersonName)
 	}
-	return clip(strings.TrimSpace(repl.ReplaceAll(h.User, "")), mostPersonName)
+	// Every part must be known: cn:{...} without a certificate is nobody's name.
+	name, err := repl.ReplaceOrErr(h.User, true, true)
+	if err != nil {
+		return ""
+	}
+	return clip(strings.TrimSpace(name), mostPersonName)
 }
 
 // hasKeys reports whether people come with keys at all.
