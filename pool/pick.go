@@ -51,6 +51,11 @@ func (r *Request) family() string { return anthropic.Family(r.Model) }
 // and listing models do not: they have limits of their own.
 func (r *Request) paid() bool { return r.Endpoint == anthropic.EndpointMessages }
 
+// spends reports whether the request may cost something: a message, or a new batch.
+func (r *Request) spends() bool {
+	return r.paid() || r.Endpoint == anthropic.EndpointBatches && !r.List && len(r.Refs) == 0
+}
+
 // life is how long the session stays with the account that serves this request.
 func (r *Request) life() time.Duration {
 	if r.Bound {
@@ -325,7 +330,7 @@ func (g *Group) closedBy(i int, req *Request, family, only string, now time.Time
 	if m.MaxConcurrent > 0 && a.inFlight >= m.MaxConcurrent || req.paid() && a.limit.reached(a.inFlight) {
 		return ClosedFull
 	}
-	if req.paid() && (m.PlanOnly || now.Before(a.closedUntil)) {
+	if m.PlanOnly && req.paid() || now.Before(a.closedUntil) && req.spends() {
 		if b, busy := g.closing(i, family, now); b != nil {
 			return ClosedLimit
 		} else if busy {
