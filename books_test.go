@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -155,4 +156,34 @@ func TestOutcomesInTheBooks(t *testing.T) {
 	if total.Requests != 7 || total.Served != 1 || total.Refused != 2 || total.Failed != 3 || total.Cancelled != 1 || total.Estimated != 3 {
 		t.Errorf("%+v", total)
 	}
+}
+
+// panicking is a writer of another middleware that panics in the middle of an answer.
+type panicking struct {
+	http.ResponseWriter
+	written int
+}
+
+func (w *panicking) Write(p []byte) (int, error) {
+	if w.written += len(p); w.written > 600 {
+		panic(http.ErrAbortHandler)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// TestAnAnswerThatPanicsIsBooked, once, and not as served.
+func TestAnAnswerThatPanicsIsBooked(t *testing.T) {
+	b := newTeam(t, "admin", "", fakeclaude.Options{})
+	r := httptest.NewRequest(http.MethodPost, "/v1/messages", strings.NewReader(helloStream))
+	r.Header = http.Header{"X-Api-Key": {annKey}, "Anthropic-Version": {"2023-06-01"}, "Content-Type": {"application/json"}}
+	func() {
+		defer func() { _ = recover() }()
+		serveWith(b.h, &panicking{ResponseWriter: httptest.NewRecorder()}, r)
+		t.Error("nothing panicked")
+	}()
+	_, total := ledger.Report(b.h.live.ledger.Own(b.h.live.ledger.Today()), nil)
+	if total.Requests != 1 || total.Failed != 1 || total.Usage.InputTokens == 0 || total.Estimated != 1 {
+		t.Errorf("%+v", total)
+	}
+	b.mustBeIdle()
 }

@@ -139,13 +139,19 @@ func (x *exchange) relay(a *attempt) error {
 		x.relayInStream(a)
 		return nil
 	}
-	tap := x.newTap(a)
+	tap, ended := x.newTap(a), false
 	defer func() {
+		if !ended && x.result.verdict == anthropic.Served {
+			// Somebody's writer panicked: the client did not get all of it.
+			x.result.verdict, x.result.reason = anthropic.CutShort.Name, "the answer could not be written to its end"
+		}
 		// The lease counts what was used before it is given back.
 		x.settle(a, tap)
 		a.close()
 	}()
-	return x.end(a, tap, x.copy(a, tap))
+	err := x.end(a, tap, x.copy(a, tap))
+	ended = true
+	return err
 }
 
 func (x *exchange) newTap(a *attempt) *sse.Tap {

@@ -156,7 +156,7 @@ func TestThirtyReloads(t *testing.T) {
 		t.Errorf("the pin is %v", st["pinned"])
 	}
 	people := st["people"].([]any)
-	if len(people) != 1 || people[0].(map[string]any)["requests"] != 38.0 {
+	if len(people) != 2 || people[1].(map[string]any)["name"] != "bob" || people[1].(map[string]any)["requests"] != 38.0 {
 		t.Errorf("people are %v", people)
 	}
 	if n := len(st["recent_requests"].([]any)); n != 38 {

@@ -159,6 +159,13 @@ func TestClientCertificatesNamePeople(t *testing.T) {
 		data, _ := io.ReadAll(resp.Body)
 		return resp.StatusCode, string(data)
 	}
+	eventually(t, "Caddy has its own certificate", 20*time.Second, func() bool {
+		conn, err := tls.Dial("tcp", "localhost:"+port, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{{Certificate: [][]byte{ann.cert.Raw}, PrivateKey: ann.key}}})
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
 	if status, text := as(eve, http.MethodPost, "/v1/messages", hello); status != http.StatusOK {
 		t.Errorf("eve: %d %s", status, text)
 	}

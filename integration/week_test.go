@@ -109,7 +109,7 @@ const weekSite = `{
 		PEOPLE
 		keys %HOME%/people
 		upstream %UPSTREAM%
-		stall_timeout 2s
+		stall_timeout 30s
 		hold 20s
 		audit
 		account a {
@@ -209,15 +209,15 @@ func (c *colleague) work(s *site, body string) {
 		return
 	}
 	defer resp.Body.Close()
-	left := false
-	silent := time.AfterFunc(time.Second, func() { left = true; leave() })
+	var left atomic.Bool
+	silent := time.AfterFunc(time.Second, func() { left.Store(true); leave() })
 	_, err = io.Copy(&resetting{silent}, resp.Body)
 	silent.Stop()
 	served.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case left:
+	case left.Load() && err != nil:
 		c.left++
 	case err != nil:
 		c.broken++

@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 )
 
-var seeds = flag.Int("seeds", 36, "how many random lives of a pool TestRandomLives and TestExplainChangesNothing live")
+var seeds = flag.Int("seeds", 36, "how many random lives of a pool TestRandomLives and TestExplainChangesNothing live; tests of shares take a part of it")
 
 // steppedClock moves by hand and calls what is due in the goroutine that moves it,
 // so that a seed always gives the same life.

@@ -94,7 +94,7 @@ func (c *crowd) serve(n int) {
 // much they ask at once, and who else comes and goes.
 func TestSharesFollowWeights(t *testing.T) {
 	models := []string{"claude-opus-5", "claude-sonnet-5", "claude-haiku-4-5"}
-	for seed := range uint64(24) {
+	for seed := range uint64(max(1, *seeds/6)) {
 		rnd := rand.New(rand.NewPCG(seed, 3))
 		sizes := []func() int64{
 			func() int64 { return 4000 },
@@ -238,7 +238,7 @@ func TestIdleTimeIsNotSavedUp(t *testing.T) {
 // TestNobodyStarves: between two services of a person each other one has no more than
 // its weight allows.
 func TestNobodyStarves(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range uint64(max(1, *seeds/12)) {
 		rnd := rand.New(rand.NewPCG(seed, 5))
 		slots := 1 + rnd.IntN(4)
 		var people []*customer
@@ -248,7 +248,7 @@ func TestNobodyStarves(t *testing.T) {
 			})
 		}
 		c := newCrowd(seed, slots, people...)
-		c.serve(20_000)
+		c.serve(8000)
 		for _, who := range people {
 			most := 0.0
 			for _, other := range people {
@@ -259,7 +259,7 @@ func TestNobodyStarves(t *testing.T) {
 			// Whoever has a slot is ahead by it, and an end moves nobody by less than a request.
 			most = 1.1*most + float64(slots) + 2
 			gap := 0
-			for i, other := range c.order[5000:] { // the first who come take all slots
+			for i, other := range c.order[2000:] { // the first who come take all slots
 				if gap++; other == who {
 					gap = 0
 				}
