@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"math"
 	"time"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
@@ -73,7 +72,7 @@ func (a *account) endOfPlan(m *Member, family string, expected float64, now time
 			continue
 		}
 		holds := l.holds(w, m.weight())
-		rest := 1 - told - w.Utilization - w.Capacity.Spent/holds
+		rest := 1 - told - w.Utilization - max(w.Capacity.Spent, l.recent.since(w.toldSince))/holds
 		switch {
 		case w.Status == anthropic.StatusRejected || rest < unsure*expected/holds:
 			close(w.Reset, w.name)
@@ -82,6 +81,43 @@ func (a *account) endOfPlan(m *Member, family string, expected float64, now time
 		}
 	}
 	return latest, busy && latest == nil
+}
+
+// recentCosts are what the last requests cost, by when they ended. What is told with
+// the head of one answer is older than what another's end has told us meanwhile.
+type recentCosts struct {
+	costs [64]struct {
+		at   time.Time
+		cost float64
+	}
+	next int
+}
+
+func (r *recentCosts) add(cost float64, now time.Time) {
+	r.costs[r.next].at, r.costs[r.next].cost = now, cost
+	r.next = (r.next + 1) % len(r.costs)
+}
+
+// since is the sum of those that ended after a time; zero means that nobody knows.
+func (r *recentCosts) since(t time.Time) (sum float64) {
+	if t.IsZero() {
+		return 0
+	}
+	for i := range r.costs {
+		if r.costs[i].at.After(t) {
+			sum += r.costs[i].cost
+		}
+	}
+	return sum
+}
+
+// toldBy takes note of when the request was sent whose answer told what it did.
+func (l *limits) toldBy(said *anthropic.Limits, begun time.Time) {
+	for i := range said.Windows {
+		if said.Windows[i].Utilization >= 0 {
+			l.window(said.Windows[i].Name).toldSince = begun
+		}
+	}
 }
 
 // familyOf is the family that a window closes, wholeAccount for one that limits every
@@ -93,16 +129,18 @@ func familyOf(window string) string {
 	return wholeAccount
 }
 
-// holds is how much the window holds, as far as it was learned.
+// holds is how much the window holds, as far as it was learned; of two estimates the
+// smaller, since too large a window would be paid for.
 func (l *limits) holds(w *window, weight float64) float64 {
-	if w == l.fiveHour {
-		return l.fiveHourCapacity(weight)
-	}
 	guess := firstCapacity * weight
 	if w.length() > 5*time.Hour {
 		guess = windowsOfWeek * l.fiveHourCapacity(weight)
 	}
-	return math.Max((guess*firstTrust+w.Capacity.Cost)/(firstTrust+w.Capacity.Growth), guess*1e-3)
+	holds := max((guess*firstTrust+w.Capacity.Cost)/(firstTrust+w.Capacity.Growth), guess*1e-3)
+	if learned := w.Capacity.units(); learned > 0 {
+		holds = min(holds, learned)
+	}
+	return holds
 }
 
 // pays takes note of whether an answer was paid for as extra usage. Accounts that pay

@@ -108,3 +108,37 @@ func TestEndOfPlan(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanCountsWhatItWasNotTold: an answer's head is older than what has ended since
+// its request was sent, however late it is heard.
+func TestPlanCountsWhatItWasNotTold(t *testing.T) {
+	clock := newSteppedClock()
+	p := New(clock, 1)
+	g := p.Group([]*Member{{Name: "a", Key: "a", PlanOnly: true}}, Policies[DefaultPolicy])
+	req := Request{User: "ann", Model: "claude-sonnet-5", Endpoint: anthropic.EndpointMessages}
+	told := func(l *Lease, used float64) {
+		l.Report(&anthropic.Verdict{Name: anthropic.Served}, &anthropic.Limits{Windows: []anthropic.Window{{Name: "5h", Status: "allowed", Utilization: used, Reset: clock.now.Add(4 * time.Hour)}}})
+		clock.now = clock.now.Add(time.Second)
+	}
+	cost := anthropic.Usage{InputTokens: 10_000}
+	serve := func(used float64) {
+		l, _ := g.Pick(&req)
+		clock.now = clock.now.Add(time.Second)
+		told(l, used)
+		l.End(cost)
+	}
+	for i := range 41 { // a request is 2 % of the window
+		serve(0.02 * float64(i))
+	}
+	slow, _ := g.Pick(&req)
+	clock.now = clock.now.Add(time.Second)
+	quick, _ := g.Pick(&req)
+	clock.now = clock.now.Add(time.Second)
+	told(quick, 0.86)
+	quick.End(cost)
+	told(slow, 0.92) // as it was before quick had ended
+	slow.End(cost)
+	if l, _ := g.Pick(&req); l != nil {
+		t.Error("92 % was told, 4 % have ended since, and another may take 4 %: it is open all the same")
+	}
+}

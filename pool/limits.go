@@ -28,6 +28,8 @@ type limits struct {
 	reservedElsewhere float64
 
 	overage overage
+	// recent are the requests that ended lately, see unseen.
+	recent recentCosts
 	// paidUntil is how long the plan is taken to be used up since an answer was paid
 	// for as extra usage.
 	paidUntil time.Time

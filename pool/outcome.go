@@ -29,6 +29,7 @@ func (l *Lease) Report(v *anthropic.Verdict, limits *anthropic.Limits) {
 	if limits != nil {
 		l.state.limits.changed()
 		l.state.limits.learn(limits, now)
+		l.state.limits.toldBy(limits, l.begun)
 	}
 	switch {
 	case v.Served():
@@ -156,6 +157,7 @@ func (p *Pool) charge(l *Lease, used anthropic.Usage, cost float64, now time.Tim
 		}
 	}
 	limits.burn.add(cost, now)
+	limits.recent.add(cost, now)
 	if l.state.cost == nil {
 		l.state.cost = make(map[string]float64)
 	}

@@ -19,6 +19,9 @@ type window struct {
 	Reset         time.Time `json:"reset,omitzero"`
 	ResetAt       time.Time `json:"reset_at,omitzero"`
 	Capacity      capacity  `json:"capacity,omitzero"`
+	// toldSince is when the request was sent whose answer told the utilization last:
+	// what has ended since may not be in it.
+	toldSince time.Time
 }
 
 func (w *window) learn(said *anthropic.Window, now time.Time) {
