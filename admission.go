@@ -80,7 +80,7 @@ func (x *exchange) modelRefused(l *people.Limits) *anthropic.Error {
 	}
 	batch := x.endpoint == anthropic.EndpointBatches && x.making()
 	if batch && len(l.Budgets) > 0 {
-		return refuse("batches: your key has a budget here, and what a batch costs is not told to this endpoint; send its requests one by one")
+		return refuse("batches: you have a budget here, and what a batch costs is not told to this endpoint; send its requests one by one")
 	}
 	if len(l.Models) == 0 {
 		return nil
@@ -91,7 +91,7 @@ func (x *exchange) modelRefused(l *people.Limits) *anthropic.Error {
 	case x.endpoint != anthropic.EndpointMessages && x.endpoint != anthropic.EndpointCountTokens:
 		return nil
 	case x.facts.Model == "":
-		return refuse("model: it cannot be read from this request, and your key may not use every model here; send a JSON body that is not compressed")
+		return refuse("model: it cannot be read from this request, and you may not use every model here; send a JSON body that is not compressed")
 	case !l.Allows(x.facts.Model):
 		return refuse(l.NotAllowed(truncate(x.facts.Model)))
 	}
@@ -102,7 +102,7 @@ func (x *exchange) modelRefused(l *people.Limits) *anthropic.Error {
 func (x *exchange) batchRefused(l *people.Limits, refuse func(string) *anthropic.Error) (e *anthropic.Error) {
 	requests := gjson.GetBytes(x.body, "requests")
 	if !requests.IsArray() || !gjson.ValidBytes(x.body) {
-		return refuse("requests: they cannot be read, and your key may not use every model here; send a JSON body that is not compressed")
+		return refuse("requests: they cannot be read, and you may not use every model here; send a JSON body that is not compressed")
 	}
 	requests.ForEach(func(_, request gjson.Result) bool {
 		if model := request.Get("params.model").Str; model == "" || !l.Allows(model) {

@@ -93,10 +93,10 @@ func (x *exchange) unpricedRefused(l *people.Limits) *anthropic.Error {
 		}
 		if _, priced := x.h.prices.PriceOf(x.facts.Model, x.h.now()); !priced {
 			if x.facts.Model == "" {
-				return &anthropic.Error{Status: http.StatusBadRequest, NoRetry: true, Message: "model: it cannot be read from this request, and your key has a budget in US dollars here; send a JSON body that is not compressed"}
+				return &anthropic.Error{Status: http.StatusBadRequest, NoRetry: true, Message: "model: it cannot be read from this request, and you have a budget in US dollars here; send a JSON body that is not compressed"}
 			}
 			return &anthropic.Error{Status: http.StatusBadRequest, NoRetry: true, Message: fmt.Sprintf(
-				"model: your key has a budget in US dollars here, and the price of %s is not known to this endpoint; its operator can add it to prices", truncate(x.facts.Model))}
+				"model: you have a budget in US dollars here, and the price of %s is not known to this endpoint; its operator can add it to prices", truncate(x.facts.Model))}
 		}
 	}
 	return nil

@@ -74,13 +74,6 @@ func (l *Ledger) SetZone(zone *time.Location) {
 	l.zone = zone
 }
 
-// Zone is the zone of the days.
-func (l *Ledger) Zone() *time.Location {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.zone
-}
-
 // Today is the day that it is.
 func (l *Ledger) Today() Day {
 	l.mu.Lock()

@@ -179,11 +179,11 @@ func (v *visitor) come(perMinute int, now time.Time) *Busy {
 		return nil
 	}
 	r.CancelAt(now)
-	return &Busy{Rate: true, Message: fmt.Sprintf("your key may make %d requests a minute here, and has made them", perMinute), RetryAfter: wait}
+	return &Busy{Rate: true, Message: fmt.Sprintf("you may make %d requests a minute here, and have made them", perMinute), RetryAfter: wait}
 }
 
 // tooMany is the refusal of one request too many at once. When the next one ends is
 // not known; a moment later is as good a time as any.
 func tooMany(l *Limits) *Busy {
-	return &Busy{Message: fmt.Sprintf("your key may have %d requests under way at once here, and has them", l.MaxConcurrent), RetryAfter: time.Second}
+	return &Busy{Message: fmt.Sprintf("you may have %d requests under way at once here, and have them", l.MaxConcurrent), RetryAfter: time.Second}
 }

@@ -77,5 +77,5 @@ func (l *Limits) Allows(model string) bool {
 
 // NotAllowed tells the person what they may ask for in the place of the model.
 func (l *Limits) NotAllowed(model string) string {
-	return fmt.Sprintf("model: your key may not use %s here; it may use %s", model, strings.Join(l.Models, ", "))
+	return fmt.Sprintf("model: you may not use %s here; you may use %s", model, strings.Join(l.Models, ", "))
 }
