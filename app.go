@@ -125,9 +125,6 @@ func (a *App) Start() error {
 	}, func(k *keeper) {
 		a.run(func() { k.runs.Run(ctx) })
 	})
-	for _, h := range a.registered() {
-		h.closeAccounts() // the books are read
-	}
 	running.Lock()
 	running.apps = append(running.apps, a)
 	running.Unlock()

@@ -182,6 +182,33 @@ func TestExhaustedEvent(t *testing.T) {
 	}
 }
 
+// TestBudgetEvents: a budget that is used up is told once, of a person and of an
+// account.
+func TestBudgetEvents(t *testing.T) {
+	fake, upstream := fctest.Start(t, fakeclaude.Options{Accounts: fourAccounts()[:1]})
+	s := begin(t, "budgets", t.TempDir(), "remote_key ann "+annKey+" {\nbudget 50tokens per day\n}\nremote_key bob "+bobKey+
+		"\nhold off\nupstream "+upstream+"\naccount a {\napi_key sk-ant-api03-aaaa\nbudget 150tokens per month\n}")
+	b := serveStarted(t, s, fake)
+	for range 4 {
+		b.ask(hello)
+	}
+	data := s.sink.await(t, eventBudgetReached, "budgets", 1)
+	if data["person"] != "ann" || data["account"] != "" || data["limit"] != "50 tokens per day" || data["period"] != "day" || data["until"] == "" || !strings.HasSuffix(data["used"].(string), " tokens") {
+		t.Errorf("of ann: %v", data)
+	}
+	for range 4 {
+		b.ask(hello, "X-Api-Key", "", "X-Api-Key", bobKey)
+	}
+	if data := s.sink.await(t, eventBudgetReached, "budgets", 2); data["account"] != "a" || data["person"] != "" || data["limit"] != "150 tokens per month" {
+		t.Errorf("of the account: %v", data)
+	}
+	s.h.emit("shunt_test", map[string]any{})
+	s.sink.await(t, "shunt_test", "budgets", 1)
+	if n := len(s.sink.of(eventBudgetReached, "budgets")); n != 2 {
+		t.Errorf("%d events of two budgets", n)
+	}
+}
+
 // TestEventsNeverBlock: a handler of events that hangs holds up nobody; what does
 // not fit is dropped with one line, and the rest goes on when it ends.
 func TestEventsNeverBlock(t *testing.T) {
