@@ -202,6 +202,9 @@ func (g *Group) Ready(missing func(*Member) string) (ready bool, refused *Refusa
 		if b == nil {
 			b, _ = g.closing(i, wholeAccount, now)
 		}
+		if o := &g.states[i].order; o.closes(now) {
+			b = o.bench()
+		}
 		if reason := missing(m); reason != "" {
 			b = &bench{Verdict: "login_required", Login: true, Reason: reason}
 		} else if b == nil {
