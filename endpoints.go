@@ -20,6 +20,7 @@ var ownEndpoints = map[string]func(*Handler, http.ResponseWriter, *http.Request)
 	"/usage":   (*Handler).serveUsage,
 	"/explain": (*Handler).serveExplain,
 	"/use":     (*Handler).serveUse,
+	"/steer":   (*Handler).serveSteer,
 }
 
 // serveHealth answers anybody whether the pool can serve, and nothing else.

@@ -88,7 +88,7 @@ func (p *Pool) Snapshot() (data []byte, changes uint64, err error) {
 		s.People[user] = &copied
 	}
 	for _, a := range p.accounts {
-		if !a.order.closes(now) && now.Sub(latest(a.lastUsed, a.identityAt)) > forgetAfter {
+		if !a.order.closes(now) && now.Sub(latest(a.lastUsed, a.identityAt, a.order.At)) > forgetAfter {
 			continue
 		}
 		s.Accounts = append(s.Accounts, a.snapshot())
@@ -142,7 +142,7 @@ func (p *Pool) Restore(data []byte) error {
 		p.lastUsed = s.LastUsed
 	}
 	for i := range s.Accounts {
-		if saved := &s.Accounts[i]; saved.Key != "" && len(p.accounts) < maxAccounts && (saved.Order.closes(now) || now.Sub(latest(saved.LastUsed, saved.IdentityAt)) <= forgetAfter) {
+		if saved := &s.Accounts[i]; saved.Key != "" && len(p.accounts) < maxAccounts && (saved.Order.closes(now) || now.Sub(latest(saved.LastUsed, saved.IdentityAt, saved.Order.At)) <= forgetAfter) {
 			p.restoreAccount(saved, now)
 		}
 	}
