@@ -32,6 +32,8 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: "/shunt/status", Handler: caddy.AdminHandlerFunc(adminStatus)},
 		{Pattern: "/shunt/explain", Handler: caddy.AdminHandlerFunc(adminExplain)},
 		{Pattern: "/shunt/use", Handler: caddy.AdminHandlerFunc(adminUse)},
+		{Pattern: "/shunt/steer", Handler: caddy.AdminHandlerFunc(adminSteer)},
+		{Pattern: "/shunt/history", Handler: caddy.AdminHandlerFunc(adminHistory)},
 		{Pattern: "/shunt/usage", Handler: caddy.AdminHandlerFunc(adminUsage)},
 		{Pattern: "/shunt/accounts", Handler: caddy.AdminHandlerFunc(adminAccounts)},
 		{Pattern: "/shunt/login", Handler: caddy.AdminHandlerFunc(adminLogin)},

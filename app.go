@@ -30,8 +30,9 @@ type App struct {
 	mu       sync.Mutex // guards handlers
 	handlers []*Handler
 
-	stop context.CancelFunc
-	done sync.WaitGroup
+	stop    context.CancelFunc
+	stopped chan struct{} // closed when the configuration has been left
+	done    sync.WaitGroup
 }
 
 // CaddyModule returns the Caddy module information.
@@ -42,6 +43,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision sets the app up.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
+	a.stopped = make(chan struct{})
 	return a.provisionEvents(ctx)
 }
 
@@ -217,6 +219,8 @@ func (a *App) Stop() error {
 		successor.lend(nil, nil)
 	}
 	a.stop()
+	a.stop = nil
+	close(a.stopped)
 	ended := make(chan struct{})
 	go func() {
 		a.done.Wait()

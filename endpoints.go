@@ -20,6 +20,22 @@ var ownEndpoints = map[string]func(*Handler, http.ResponseWriter, *http.Request)
 	"/usage":   (*Handler).serveUsage,
 	"/explain": (*Handler).serveExplain,
 	"/use":     (*Handler).serveUse,
+	"/steer":   (*Handler).serveSteer,
+	"/history": (*Handler).serveHistory,
+
+	dashboardPath:   (*Handler).serveDashboard,
+	dashboardEvents: (*Handler).serveLive,
+}
+
+// ownEndpoint is what answers a path, nil if that is not shunt's own.
+func ownEndpoint(path string) func(*Handler, http.ResponseWriter, *http.Request) error {
+	if own, ok := ownEndpoints[path]; ok {
+		return own
+	}
+	if strings.HasPrefix(path, dashboardFiles) {
+		return (*Handler).serveDashboard
+	}
+	return nil
 }
 
 // serveHealth answers anybody whether the pool can serve, and nothing else.

@@ -99,6 +99,7 @@ var closureKinds = map[pool.ClosureKind]string{
 	pool.ClosedFull:  "full",
 	pool.ClosedProbe: "probe",
 	pool.ClosedLimit: "limit",
+	pool.ClosedOrder: "order",
 	pool.ClosedBound: "bound",
 	pool.ClosedBrake: "brake",
 }

@@ -117,7 +117,7 @@ func (s *samples) benches(v *pool.AccountView, now time.Time) {
 		}
 		told[ref] = true
 		s.put(accountBenched, 1, v.Member.Name, family, b.Verdict)
-		if !b.Login {
+		if !b.Login && !b.Until.IsZero() {
 			s.put(benchSeconds, b.Until.Sub(now).Seconds(), v.Member.Name, family, b.Verdict)
 		}
 	}

@@ -78,6 +78,7 @@ func (x *exchange) finish() {
 	x.h.live.state.Finish(record, key, x.want.Trace)
 	x.h.metrics.request(x, &record, took)
 	x.book(&record)
+	x.h.remember(&record)
 	x.traceRequest(&record)
 	x.logFields(&record)
 	x.audit(&record, took)

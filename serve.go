@@ -23,7 +23,7 @@ import (
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	route := anthropic.RouteOf(r.URL.Path)
 	if route.Endpoint == anthropic.EndpointNone {
-		if own, ok := ownEndpoints[r.URL.Path]; ok {
+		if own := ownEndpoint(r.URL.Path); own != nil {
 			return own(h, w, r)
 		}
 		return passOn(w, r, next)

@@ -30,6 +30,7 @@ type livePool struct {
 	gate    *people.Gate
 	ledger  *ledger.Ledger
 	usage   *usageStore
+	history *historyStore
 
 	mu sync.Mutex // guards all below, and makes writes of the state one at a time
 	// restored is the instance whose state was read: before that is known, nothing
@@ -51,6 +52,7 @@ func newLivePool(name string) *livePool {
 	books := ledger.New(failpoint.Now, time.UTC)
 	return &livePool{
 		name: name, state: state, sharing: newSharing(name, state), gate: people.NewGate(failpoint.Now), ledger: books, usage: newUsageStore(name, books),
+		history: newHistoryStore(name),
 	}
 }
 
@@ -137,11 +139,13 @@ func (l *livePool) keepSaved(ctx context.Context) {
 		case <-ctx.Done():
 			l.save()
 			l.usage.lastly(l.sharing.means.Load())
+			l.history.lastly(l.sharing.means.Load())
 			return
 		case <-time.After(wait):
 			l.restore(ctx)
 			l.save()
 			l.tendUsage(ctx)
+			l.history.step(ctx, l.sharing.means.Load())
 		}
 	}
 }
@@ -203,6 +207,7 @@ func (l *livePool) Destruct() error {
 	l.save()
 	if m := l.sharing.means.Load(); m != nil {
 		l.usage.lastly(m)
+		l.history.lastly(m)
 	}
 	l.sharing.lastly(true)
 	return nil

@@ -21,6 +21,8 @@ type statusView struct {
 	Policy     string          `json:"policy"` // that decides now
 	Configured string          `json:"policy_configured"`
 	Waiting    int             `json:"waiting"`
+	Capacity   capacityStatus  `json:"capacity"`
+	Forecast   forecastStatus  `json:"forecast"`
 	Sessions   int             `json:"sessions"`
 	Accounts   []accountStatus `json:"accounts"`
 	Pinned     *string         `json:"pinned"`
@@ -32,6 +34,31 @@ type statusView struct {
 	People     []personStatus  `json:"people"`
 	// Instances are the Caddy processes that share the pool, this one first.
 	Instances []instanceStatus `json:"instances"`
+}
+
+// capacityStatus is what the pool has left: of all windows together, the share that can
+// be used now, null when no account tells of windows.
+type capacityStatus struct {
+	Accounts     int      `json:"accounts"`
+	Open         int      `json:"open"`
+	FiveHourLeft *float64 `json:"five_hour_left"`
+	SevenDayLeft *float64 `json:"seven_day_left"`
+}
+
+// forecastStatus is an estimate of when no account will be open at the present pace, and
+// when one opens again after that; null when that is not to be seen.
+type forecastStatus struct {
+	DryMS     *int64 `json:"dry_ms"`
+	ReopensMS *int64 `json:"reopens_ms"`
+	Words     string `json:"words"`
+}
+
+func (s *statusView) forecast(f *pool.Forecast, now time.Time) {
+	s.Capacity = capacityStatus{Accounts: f.Accounts, Open: f.Open}
+	if f.FiveHourLeft >= 0 {
+		s.Capacity.FiveHourLeft, s.Capacity.SevenDayLeft = &f.FiveHourLeft, &f.SevenDayLeft
+	}
+	s.Forecast = forecastStatus{DryMS: millis(f.Dry), ReopensMS: millis(f.Reopens), Words: f.Words(now)}
 }
 
 type accountStatus struct {
@@ -51,7 +78,7 @@ type accountStatus struct {
 	// Budgets are shown to admins.
 	Budgets []budgetStatus `json:"budgets,omitempty"`
 
-	// Status is reauth_required, cooling or available, in that precedence.
+	// Status is reauth_required, drained, cooling or available, in that precedence.
 	Status          string        `json:"status"`
 	Available       bool          `json:"available"`
 	Disabled        bool          `json:"disabled"`
@@ -59,6 +86,7 @@ type accountStatus struct {
 	Reason          string        `json:"reason,omitempty"`
 	CooldownUntilMS *int64        `json:"cooldown_until_ms"`
 	Benches         []benchStatus `json:"benches"`
+	Drained         bool          `json:"drained"`
 	InFlight        int           `json:"in_flight"`
 	LastUsedMS      *int64        `json:"last_used_ms"`
 
@@ -75,6 +103,9 @@ type accountStatus struct {
 	Requests        int64                 `json:"requests"`
 	Attempts        int64                 `json:"attempts"`
 	Usage           anthropic.Usage       `json:"usage"`
+	// CacheHitRatio is the share of the prompts' tokens that upstream's cache had; null
+	// before the first.
+	CacheHitRatio *float64 `json:"cache_hit_ratio"`
 
 	TokenExpiresMS *int64 `json:"token_expires_ms"`
 	LoginExpiresMS *int64 `json:"login_expires_ms"`
@@ -87,7 +118,7 @@ type accountStatus struct {
 
 type benchStatus struct {
 	Family  string `json:"family,omitempty"`
-	UntilMS int64  `json:"until_ms"`
+	UntilMS *int64 `json:"until_ms"` // null for a drain, which has no end
 	SinceMS int64  `json:"since_ms"`
 	Verdict string `json:"verdict"`
 	Reason  string `json:"reason"`
@@ -100,6 +131,11 @@ type windowView struct {
 	Status      string   `json:"status,omitempty"`
 	ResetMS     *int64   `json:"reset_ms"`
 	UpdatedMS   *int64   `json:"updated_ms"`
+	// Pace is the share of the window's time that has passed, LengthS its length in
+	// seconds: where Utilization would be by now if it were used evenly. Null when the
+	// window is not running.
+	Pace    *float64 `json:"pace"`
+	LengthS int64    `json:"length_s"`
 }
 
 type limitView struct {
@@ -193,6 +229,8 @@ func (h *Handler) status(who person) *statusView {
 		Accounts: []accountStatus{}, Recent: []recentRequest{}, People: []personStatus{},
 		Instances: h.live.sharing.instances(),
 	}
+	forecast := h.group.Forecast()
+	s.forecast(&forecast, v.Now)
 	for i := range v.Accounts {
 		account := h.accounts[i].status(&v.Accounts[i], who)
 		if who.admin {
@@ -228,6 +266,10 @@ func (a *account) status(v *pool.AccountView, who person) accountStatus {
 		Requests: v.Totals.Requests, Attempts: v.Totals.Attempts, Usage: v.Totals.Usage,
 		TotalTokens: v.Totals.Usage.Total(), WindowExpiresMS: millis(v.LocalEnds),
 		TokensUsed: tokensUsed{Input: v.Local.PromptTokens(), Output: v.Local.OutputTokens, Total: v.Local.Total()},
+	}
+	if prompt := v.Totals.Usage.PromptTokens(); prompt > 0 {
+		hits := float64(v.Totals.Usage.CacheReadTokens) / float64(prompt)
+		s.CacheHitRatio = &hits
 	}
 	own := slices.Contains(c.Owners, who.name)
 	if who.admin || own {
@@ -272,7 +314,7 @@ func (a *account) loginStatus(s *accountStatus, mayKnow bool) {
 func (s *accountStatus) standing(v *pool.AccountView) {
 	for _, b := range v.Benches {
 		s.Benches = append(s.Benches, benchStatus{
-			Family: b.Family, UntilMS: b.Until.UnixMilli(), SinceMS: b.Since.UnixMilli(), Verdict: b.Verdict, Reason: b.Reason, Source: b.Source, Window: b.Window,
+			Family: b.Family, UntilMS: millis(b.Until), SinceMS: b.Since.UnixMilli(), Verdict: b.Verdict, Reason: b.Reason, Source: b.Source, Window: b.Window,
 		})
 	}
 	s.Status, s.Available = "available", true
@@ -284,6 +326,9 @@ func (s *accountStatus) standing(v *pool.AccountView) {
 		}
 		s.AuthFailed = s.AuthFailed || b.Login
 	}
+	if s.Drained = v.Drained(); s.Drained {
+		s.Status = "drained"
+	}
 	if s.AuthFailed {
 		s.Status, s.Available, s.Disabled = "reauth_required", false, true
 	}
@@ -292,7 +337,10 @@ func (s *accountStatus) standing(v *pool.AccountView) {
 func (s *accountStatus) limits(v *pool.AccountView) {
 	s.Windows = make(map[string]windowView, len(v.Windows))
 	for _, w := range v.Windows {
-		view := windowView{Status: w.Status, ResetMS: millis(w.Reset), UpdatedMS: millis(w.Updated)}
+		view := windowView{Status: w.Status, ResetMS: millis(w.Reset), UpdatedMS: millis(w.Updated), LengthS: int64(w.Length.Seconds())}
+		if w.Pace >= 0 {
+			view.Pace = &w.Pace
+		}
 		if w.Known {
 			view.Utilization = &w.Utilization
 		}

@@ -34,16 +34,12 @@ func (h *Handler) serveUse(w http.ResponseWriter, r *http.Request) error {
 	if !takes(w, r, http.MethodPost) {
 		return nil
 	}
-	who, refusal := h.authenticate(r)
-	setPerson(r, who)
-	if refusal == nil && !who.admin {
-		refusal = &anthropic.Error{Status: http.StatusForbidden, Message: "choosing the account or the policy takes a key that is marked admin", NoRetry: true}
-	}
+	who, refusal := h.admin(r, "choosing the account or the policy")
 	if refusal != nil {
 		refusal.Write(w)
 		return nil
 	}
-	answer, refusal := h.use(w, r, who.name)
+	answer, refusal := h.use(w, r, who.words())
 	if refusal != nil {
 		refusal.Write(w)
 		return nil

@@ -23,6 +23,7 @@ func (a *App) watch(ctx context.Context) {
 			for _, h := range handlers {
 				h.watchKeys()
 				h.closeAccounts()
+				h.live.history.lookIn(h)
 			}
 			eachAccount(handlers, func(h *Handler, acct *account) { h.watchLogin(acct, time.Now()) })
 		}

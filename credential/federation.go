@@ -104,7 +104,7 @@ type Federation struct {
 
 var _ Source = (*Federation)(nil)
 
-// grant is an access token in use. All but refused is immutable.
+// grant is an access token in use. All but refused and asked is immutable.
 type grant struct {
 	cred   Credential
 	got    time.Time
@@ -115,6 +115,8 @@ type grant struct {
 	// refused is set when the API answered 401 to the token. Such a token is not
 	// handed out again.
 	refused atomic.Bool
+	// asked is set while somebody asks for another one, see RenewNow.
+	asked atomic.Bool
 }
 
 // usable reports whether the token may be sent at that time.
@@ -128,7 +130,9 @@ func (g *grant) comfortable(now time.Time) bool {
 	return g != nil && g.usable(now.Add(min(mandatory, g.life/4)))
 }
 
-func (g *grant) fresh(now time.Time) bool { return g.usable(now) && now.Before(g.due) }
+func (g *grant) fresh(now time.Time) bool {
+	return g.usable(now) && now.Before(g.due) && !g.asked.Load()
+}
 
 // leadOf is how long before its end a token of that life is replaced: a sixth of its
 // life, at least ten minutes, at most half of the life, and up to a quarter of that

@@ -36,6 +36,8 @@ type live struct {
 	// refused is set when the API answered 401 to the token. Such a token is not
 	// handed out again.
 	refused atomic.Bool
+	// asked is set while somebody asks for another one, see RenewNow.
+	asked atomic.Bool
 	// prev is what was in use before a refresh made this one, until this one has
 	// proved good.
 	prev atomic.Pointer[live]
@@ -73,7 +75,7 @@ func (l *live) usable(at time.Time) bool {
 func (l *live) dueBy(now time.Time) bool { return !l.due.IsZero() && !now.Before(l.due) }
 
 // fresh reports whether there is nothing to do about the token.
-func (l *live) fresh(now time.Time) bool { return l.usable(now) && !l.dueBy(now) }
+func (l *live) fresh(now time.Time) bool { return l.usable(now) && !l.dueBy(now) && !l.asked.Load() }
 
 // dueAt says when to refresh a record: a sixth of the token's life before its
 // end, at least ten minutes, at most half of the life (so that short-lived tokens

@@ -162,7 +162,11 @@ func TestAWeekOfATeam(t *testing.T) {
 			time.Sleep(1100 * time.Millisecond) // accounts whose budget is new open within a second
 			faults := [][]string{whole, broken}[round%2]
 			for _, account := range []string{"a", "b", "c"} {
-				up.SetFault(account, fakeclaude.Fault{Name: faults[dice.IntN(len(faults))], Times: 3})
+				fault := faults[dice.IntN(len(faults))]
+				if round == 3 {
+					fault = fakeclaude.StallAfterText // not left to the dice: without it nobody leaves
+				}
+				up.SetFault(account, fakeclaude.Fault{Name: fault, Times: 3})
 			}
 			var all sync.WaitGroup
 			for _, c := range team {

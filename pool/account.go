@@ -30,6 +30,7 @@ type account struct {
 	// identity says whose limits these are, empty when nobody knows; see Identify.
 	identity   string
 	identityAt time.Time // when it was learned
+	order      order
 	// closedUntil and closedReason are of a limit of the operator's own, see CloseFor.
 	closedUntil  time.Time
 	closedReason string

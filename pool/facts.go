@@ -71,7 +71,7 @@ func (p *Pool) Facts(since time.Time) ([]byte, error) {
 		f.People[user] = &copied
 	}
 	for _, a := range p.accounts {
-		if now.Sub(latest(a.lastUsed, a.identityAt, a.heardAt)) <= forgetAfter {
+		if a.order.closes(now) || now.Sub(latest(a.lastUsed, a.identityAt, a.heardAt, a.order.At)) <= forgetAfter {
 			f.Accounts = append(f.Accounts, a.facts())
 		}
 	}

@@ -320,6 +320,8 @@ func (g *Group) closedBy(i int, req *Request, family, only string, now time.Time
 		return ClosedBound
 	case len(req.Tried) > 0 && slices.Contains(req.Tried, m.Key):
 		return ClosedTried
+	case a.order.closes(now):
+		return ClosedOrder
 	}
 	if a.benched() {
 		a.heal(now)

@@ -30,6 +30,8 @@ const (
 	ClosedBound
 	// ClosedLimit: a limit of the operator's own is reached, until a time.
 	ClosedLimit
+	// ClosedOrder: the operator took it out by hand, until a time or for good.
+	ClosedOrder
 	// ClosedBrake: the whole service is overloaded, and nobody is asked.
 	ClosedBrake
 )
@@ -62,6 +64,11 @@ func (g *Group) closure(i int, kind ClosureKind, family string, now time.Time) C
 		if b, _ := g.closing(i, family, now); b != nil {
 			c.Until, c.Verdict, c.Window, c.Reason = b.Until, b.Verdict, b.Window, b.Reason
 		}
+		return c
+	}
+	if kind == ClosedOrder || kind == ClosedTried && g.states[i].order.closes(now) {
+		b := g.states[i].order.bench()
+		c.Until, c.Verdict, c.Reason = b.Until, b.Verdict, b.Reason
 		return c
 	}
 	if kind == ClosedBench || kind == ClosedTried {
@@ -124,8 +131,8 @@ func (g *Group) refusal(req *Request, family, only string, now time.Time) *Refus
 		case ClosedModel:
 			r.Allowed++
 			continue
-		case ClosedBench, ClosedLimit:
-			if r.Until.IsZero() || c.Until.Before(r.Until) {
+		case ClosedBench, ClosedLimit, ClosedOrder:
+			if !c.Until.IsZero() && (r.Until.IsZero() || c.Until.Before(r.Until)) {
 				r.Until = c.Until
 			}
 		case ClosedFull, ClosedProbe:
@@ -181,6 +188,8 @@ var (
 		verdictPlan:    "at the end of what the plan covers (extra usage is off)",
 		verdictBudget:  "at its budget",
 		"upstream":     "failing",
+		verdictDrained: "drained by the operator",
+		verdictByHand:  "benched by the operator",
 	}
 )
 

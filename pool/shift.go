@@ -37,7 +37,7 @@ func back(t *time.Time, by time.Duration) {
 
 // latest is when something was learned last.
 func (t *accountFacts) latest() time.Time {
-	last := latest(t.IdentityAt, t.LastUsed, t.OverageAt, t.Limit.At, t.Burn.At, t.SuspectAt)
+	last := latest(t.IdentityAt, t.LastUsed, t.OverageAt, t.Limit.At, t.Burn.At, t.SuspectAt, t.Order.At)
 	for _, w := range t.Windows {
 		if w != nil {
 			last = latest(last, w.UtilizationAt, w.StatusAt, w.ResetAt)
@@ -56,7 +56,7 @@ func (t *accountFacts) latest() time.Time {
 }
 
 func (t *accountFacts) shift(by time.Duration) {
-	for _, at := range []*time.Time{&t.IdentityAt, &t.LastUsed, &t.OverageAt, &t.Limit.At, &t.Burn.At, &t.SuspectAt} {
+	for _, at := range []*time.Time{&t.IdentityAt, &t.LastUsed, &t.OverageAt, &t.Limit.At, &t.Burn.At, &t.SuspectAt, &t.Order.At, &t.Order.Until} {
 		back(at, by)
 	}
 	for _, w := range t.Windows {

@@ -64,6 +64,7 @@ type accountSnapshot struct {
 	OverageAt     time.Time          `json:"overage_at,omitzero"`
 	Totals        Totals             `json:"totals"`
 	Local         localWindow        `json:"local"`
+	Order         order              `json:"order,omitzero"`
 }
 
 // Snapshot is the pool's state as JSON, with the count of changes that it
@@ -87,7 +88,7 @@ func (p *Pool) Snapshot() (data []byte, changes uint64, err error) {
 		s.People[user] = &copied
 	}
 	for _, a := range p.accounts {
-		if now.Sub(latest(a.lastUsed, a.identityAt)) > forgetAfter {
+		if !a.order.closes(now) && now.Sub(latest(a.lastUsed, a.identityAt, a.order.At)) > forgetAfter {
 			continue
 		}
 		s.Accounts = append(s.Accounts, a.snapshot())
@@ -107,7 +108,7 @@ func (a *account) snapshot() accountSnapshot {
 		Key: a.key, Name: a.name, Identity: a.identity, IdentityAt: a.identityAt, Suspect: a.suspect, SuspectAt: a.suspectAt, Strikes: a.strikes, LastUsed: a.lastUsed,
 		OverageStatus: a.limits.overage.Status, OverageReason: a.limits.overage.Reason, OverageAt: a.limits.overage.At, Totals: a.totals, Local: a.local,
 		Windows: a.limits.snapshotWindows(), Buckets: maps.Clone(a.limits.buckets),
-		Benches: slices.Concat(a.benches, a.limits.benches), Limit: a.limit, Burn: a.limits.burn,
+		Benches: slices.Concat(a.benches, a.limits.benches), Limit: a.limit, Burn: a.limits.burn, Order: a.order,
 	}
 	return s
 }
@@ -141,7 +142,7 @@ func (p *Pool) Restore(data []byte) error {
 		p.lastUsed = s.LastUsed
 	}
 	for i := range s.Accounts {
-		if saved := &s.Accounts[i]; saved.Key != "" && len(p.accounts) < maxAccounts && now.Sub(latest(saved.LastUsed, saved.IdentityAt)) <= forgetAfter {
+		if saved := &s.Accounts[i]; saved.Key != "" && len(p.accounts) < maxAccounts && (saved.Order.closes(now) || now.Sub(latest(saved.LastUsed, saved.IdentityAt, saved.Order.At)) <= forgetAfter) {
 			p.restoreAccount(saved, now)
 		}
 	}
@@ -187,6 +188,7 @@ func (p *Pool) restoreAccount(s *accountSnapshot, now time.Time) {
 	if s.IdentityAt.After(a.identityAt) {
 		p.identify(a, s.Identity, s.IdentityAt)
 	}
+	a.order.hear(s.Order)
 	fresh := a.turn == 0
 	l := a.limits
 	l.changed()

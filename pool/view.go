@@ -55,6 +55,10 @@ type WindowView struct {
 	Status      string
 	Reset       time.Time
 	Updated     time.Time
+	// Length is how long the window lasts. Pace is the share of it that has passed: where
+	// Utilization would be by now if it were used evenly; negative when it is not running.
+	Length time.Duration
+	Pace   float64
 }
 
 // BucketView is what is known of a classic limit.
@@ -68,13 +72,19 @@ type BucketView struct {
 	Used  float64
 }
 
-// BenchView is a bench that lasts.
+// BenchView is a bench that lasts, or an operator's order. Until is zero for one that has
+// no end.
 type BenchView struct {
 	// Family is empty when the whole account is benched.
 	Family                          string
 	Until, Since                    time.Time
 	Verdict, Reason, Source, Window string
 	Login                           bool
+}
+
+// Drained reports whether the operator has drained the account.
+func (a *AccountView) Drained() bool {
+	return len(a.Benches) > 0 && a.Benches[0].Verdict == verdictDrained
 }
 
 // Benched is the bench of the whole account that lasts longest; nil when it can
@@ -144,6 +154,7 @@ func (g *Group) view(i int, m *Member, now time.Time) AccountView {
 	for _, w := range a.limits.windows {
 		v.Windows = append(v.Windows, WindowView{
 			Name: w.name, Known: !w.UtilizationAt.IsZero(), Utilization: w.used(now), Status: w.Status, Reset: w.Reset, Updated: latest(w.UtilizationAt, w.StatusAt, w.ResetAt),
+			Length: w.length(), Pace: w.pace(now),
 		})
 	}
 	sort.Slice(v.Windows, func(i, j int) bool { return v.Windows[i].Name < v.Windows[j].Name })
@@ -154,8 +165,9 @@ func (g *Group) view(i int, m *Member, now time.Time) AccountView {
 	return v
 }
 
-// lasting are the benches that last, the whole account's first. A limit of the
-// operator's that closes all of the account is among them.
+// lasting are the benches that last, the whole account's first. What the operator has
+// ordered by hand and a limit of the configuration's that closes all of the account are
+// among them.
 func (g *Group) lasting(i int, now time.Time) []BenchView {
 	var benches []BenchView
 	all := slices.Concat(g.states[i].benches, g.states[i].limits.benches)
@@ -163,17 +175,25 @@ func (g *Group) lasting(i int, now time.Time) []BenchView {
 		b.Since = now
 		all = append(all, *b)
 	}
+	var drained []BenchView
+	if o := &g.states[i].order; o.Drained {
+		drained = append(drained, o.bench().view())
+	} else if o.closes(now) {
+		all = append(all, *o.bench())
+	}
 	for _, b := range all {
 		if now.Before(b.Until) {
-			benches = append(benches, BenchView{
-				Family: b.Family, Until: b.Until, Since: b.Since, Verdict: b.Verdict, Reason: b.Reason, Source: b.Source, Window: b.Window, Login: b.Login,
-			})
+			benches = append(benches, b.view())
 		}
 	}
 	slices.SortStableFunc(benches, func(x, y BenchView) int {
 		return cmp.Or(cmp.Compare(x.Family, y.Family), y.Until.Compare(x.Until))
 	})
-	return benches
+	return append(drained, benches...)
+}
+
+func (b *bench) view() BenchView {
+	return BenchView{Family: b.Family, Until: b.Until, Since: b.Since, Verdict: b.Verdict, Reason: b.Reason, Source: b.Source, Window: b.Window, Login: b.Login}
 }
 
 func latest(times ...time.Time) time.Time {
@@ -201,6 +221,9 @@ func (g *Group) Ready(missing func(*Member) string) (ready bool, refused *Refusa
 		b := g.states[i].benchOf(wholeAccount, now)
 		if b == nil {
 			b, _ = g.closing(i, wholeAccount, now)
+		}
+		if o := &g.states[i].order; o.closes(now) {
+			b = o.bench()
 		}
 		if reason := missing(m); reason != "" {
 			b = &bench{Verdict: "login_required", Login: true, Reason: reason}

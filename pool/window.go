@@ -53,6 +53,16 @@ func (w *window) length() time.Duration {
 	return 7 * 24 * time.Hour
 }
 
+// pace is the share of the window's time that has passed, negative when it is not
+// running.
+func (w *window) pace(now time.Time) float64 {
+	in := w.Reset.Sub(now)
+	if w.Reset.IsZero() || in <= 0 {
+		return -1
+	}
+	return max(0, 1-float64(in)/float64(w.length()))
+}
+
 // standing is the window as a policy sees it. A window that nothing is known of,
 // or that has ended, is not running: nothing is used and all its time is left.
 func (w *window) standing(now time.Time) Window {
