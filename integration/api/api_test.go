@@ -91,7 +91,7 @@ func (c *caddy) atFirst(t *testing.T) {
 	c.get(t, "/shunt/status?pool=lost", "")
 	c.get(t, "/shunt/accounts", "")
 	c.get(t, "/shunt/explain?pool=team&model=claude-sonnet-5", "")
-	c.get(t, "team.test/health", "")
+	keep(t, "healthy", c.get(t, "team.test/health", ""))
 	c.call(t, http.StatusServiceUnavailable, http.MethodGet, "lost.test/health", "", "")
 	c.get(t, "team.test/dashboard", "")
 	c.events(t, "localhost", "", c.live(t, "status"))
@@ -180,7 +180,11 @@ func (c *caddy) refusals(t *testing.T) {
 		{400, "DELETE", "/shunt/login?account=e&revoke=perhaps", "", ""},
 		{404, "DELETE", "/shunt/login?account=e", "", ""},
 	} {
-		c.call(t, r.status, r.method, r.url, r.key, r.body)
+		name := "error"
+		if strings.HasPrefix(r.url, "/") {
+			name = "admin_error"
+		}
+		keep(t, fmt.Sprintf("%s_%d", name, r.status), c.call(t, r.status, r.method, r.url, r.key, r.body))
 	}
 }
 
@@ -232,7 +236,7 @@ func (c *caddy) logins(t *testing.T, w *world) {
 	spoil()
 	put(200, "f", string(withClient))
 	w.fake.SetFault("other", fakeclaude.Fault{Name: fakeclaude.RefreshUnavailable, Times: -1, Path: "*"})
-	c.call(t, 200, http.MethodDelete, "/shunt/login?pool=team&account=f", "", "")
+	keep(t, "removed", c.call(t, 200, http.MethodDelete, "/shunt/login?pool=team&account=f", "", ""))
 	w.fake.ClearFaults()
 	put(200, "f", string(withClient))
 	spoil()
@@ -279,7 +283,6 @@ func (c *caddy) work(t *testing.T, w *world) {
 		c.get(t, "team.test/status", annKey).read(t, &status)
 		return len(status.Recent) >= 40
 	})
-	keep(t, "status", c.get(t, "team.test/status", annKey))
 	for _, host := range []string{"team.test", "localhost", "lost.test"} {
 		for _, key := range []string{annKey, bobKey, eveKey} {
 			c.get(t, host+"/status", key)
@@ -302,7 +305,7 @@ func (c *caddy) work(t *testing.T, w *world) {
 	for _, r := range status.Recent {
 		c.get(t, "team.test/explain?request="+r.ID, annKey)
 	}
-	keep(t, "explain", c.get(t, "/shunt/explain?pool=team&request="+status.Recent[len(status.Recent)-1].ID, ""))
+	c.get(t, "/shunt/explain?pool=team&request="+status.Recent[len(status.Recent)-1].ID, "")
 	c.events(t, "team.test", annKey, c.live(t, "requests"))
 	c.get(t, "/shunt/status", "")
 }
@@ -376,8 +379,8 @@ func (c *caddy) trouble(t *testing.T, w *world) {
 			_, a := c.send(t, http.MethodGet, "team.test/explain?request="+id, annKey, "")
 			return a.status == 200
 		})
-		c.get(t, "team.test/explain?request="+id, annKey)
-		c.get(t, "team.test/status", annKey)
+		keep(t, "explain_"+account, c.get(t, "team.test/explain?request="+id, annKey))
+		keep(t, "status", c.get(t, "team.test/status", annKey))
 	}
 	c.get(t, "/shunt/accounts", "")
 	c.get(t, "team.test/explain?model=claude-opus-5", annKey)
