@@ -48,6 +48,7 @@ func TestAPI(t *testing.T) {
 	c.choices(t)
 	c.steering(t, w)
 	c.small(t)
+	c.examples(t)
 	c.trouble(t, w)
 	c.reload(t, w)
 	c.alone(t, w)
@@ -94,6 +95,11 @@ func (c *caddy) atFirst(t *testing.T) {
 	keep(t, "healthy", c.get(t, "team.test/health", ""))
 	c.call(t, http.StatusServiceUnavailable, http.MethodGet, "lost.test/health", "", "")
 	c.get(t, "team.test/dashboard", "")
+	for _, url := range []string{"team.test/health", "team.test/status", "team.test/usage", "team.test/history", "/shunt/status", "/shunt/accounts", "/shunt/history?pool=team"} {
+		if _, a := c.send(t, http.MethodHead, url, annKey, ""); a.status != http.StatusOK || len(a.body) > 0 {
+			t.Errorf("HEAD %s: %d %s", url, a.status, a.body)
+		}
+	}
 	c.events(t, "localhost", "", c.live(t, "status"))
 }
 
