@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,6 +61,15 @@ func TestConnect(t *testing.T) {
 		return err == nil
 	})
 
+	target, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = target.Host
+	}})
+	defer proxy.Close()
 	for name, c := range map[string]struct {
 		url   string
 		env   []string
@@ -79,7 +91,10 @@ func TestConnect(t *testing.T) {
 		"not shunt":               {secure + "/elsewhere", append(withKey, "SSL_CERT_FILE="+root), nil, 2, []string{"failed   pool", "is not shunt (status 200"}},
 		"the admin API":           {"http://" + s.admin, withKey, nil, 2, []string{"failed   pool", "is not shunt (status 404"}},
 		"http on the port of TLS": {"http://localhost:" + port, withKey, nil, 2, []string{"failed   pool", "is not shunt (status 400"}},
-		"nobody":                  {"https://" + freePort(t), withKey, nil, 2, []string{"failed   connect", "nothing listens"}},
+		"through a proxy": {"http://claude.example.invalid", append(withKey, "HTTP_PROXY="+proxy.URL), nil, 0, []string{
+			"note     url", "http is not encrypted", "skipped  dns      the environment names a proxy", "ok       key",
+		}},
+		"nobody": {"https://" + freePort(t), withKey, nil, 2, []string{"failed   connect", "nothing listens"}},
 	} {
 		out, code := s.connectTo(c.env, append([]string{c.url}, c.args...)...)
 		if code != c.code {

@@ -46,8 +46,8 @@ func TestAPI(t *testing.T) {
 	c.logins(t, w)
 	c.work(t, w)
 	c.choices(t)
-	c.steering(t, w)
-	c.small(t)
+	c.steering(t)
+	c.small(t, w)
 	c.examples(t)
 	c.trouble(t, w)
 	c.reload(t, w)
@@ -335,7 +335,7 @@ func (c *caddy) choices(t *testing.T) {
 }
 
 // steering drains, benches, frees.
-func (c *caddy) steering(t *testing.T, w *world) {
+func (c *caddy) steering(t *testing.T) {
 	for _, body := range []string{
 		`{"account":"a","action":"drain","reason":"the card has ended"}`, `{"account":"b","action":"bench","for":"30m","reason":"lunch"}`,
 	} {
@@ -350,14 +350,23 @@ func (c *caddy) steering(t *testing.T, w *world) {
 }
 
 // small is about one account that takes one request at once, and has a budget.
-func (c *caddy) small(t *testing.T) {
+func (c *caddy) small(t *testing.T, w *world) {
 	var both sync.WaitGroup
 	for range 2 {
-		both.Go(func() { c.ask(t, "small.test", bobKey, message("claude-sonnet-5", "be nothing")) })
+		both.Go(func() { c.ask(t, "small.test", bobKey, message("claude-sonnet-5", patience)) })
 	}
-	time.Sleep(150 * time.Millisecond)
-	c.get(t, "small.test/status", bobKey)
+	eventually(t, "one is served and one waits", func() bool {
+		var status struct {
+			Waiting  int
+			Accounts []struct {
+				InFlight int `json:"in_flight"`
+			}
+		}
+		c.get(t, "small.test/status", bobKey).read(t, &status)
+		return status.Waiting == 1 && status.Accounts[0].InFlight == 1
+	})
 	c.get(t, "small.test/explain?model=claude-sonnet-5", bobKey)
+	close(w.patient)
 	both.Wait()
 	c.get(t, "small.test/status", annKey)
 	c.ask(t, "small.test", annKey, message("claude-next-1", "hello"))
@@ -459,4 +468,12 @@ func (c *caddy) broken(t *testing.T) {
 	three.get(t, "/shunt/history", "")
 	three.call(t, http.StatusServiceUnavailable, http.MethodGet, "team.test/usage", annKey, "")
 	three.call(t, http.StatusServiceUnavailable, http.MethodGet, "/shunt/usage", "", "")
+
+	// Without any pool.
+	if _, a := three.send(t, http.MethodPost, "/load", "", three.fill("", globals), "Content-Type", "text/caddyfile"); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	three.get(t, "/shunt/status", "")
+	three.get(t, "/shunt/accounts", "")
+	three.call(t, http.StatusNotFound, http.MethodGet, "/shunt/history", "", "")
 }

@@ -179,6 +179,8 @@ type world struct {
 	fake *fakeclaude.Server
 	url  string
 	odd  *httptest.Server
+	// patient holds back the answers to those who ask for it.
+	patient chan struct{}
 }
 
 func newWorld(t *testing.T) *world {
@@ -191,19 +193,29 @@ func newWorld(t *testing.T) *world {
 		{Name: "e", AccessToken: firstAccess, RefreshToken: firstRefresh, Plan: fakeclaude.Max5},
 		{Name: "other", AccessToken: otherAccess, RefreshToken: otherRefresh, Plan: fakeclaude.Max5},
 	}})
-	return &world{fake: fake, url: url, odd: httptest.NewServer(http.HandlerFunc(oddUpstream))}
+	w := &world{fake: fake, url: url, patient: make(chan struct{})}
+	w.odd = httptest.NewServer(http.HandlerFunc(w.serveOdd))
+	return w
 }
 
-// oddUpstream answers as the fake upstream does not: with a model that has no price, and
-// with the use of all server tools. It takes its time.
-func oddUpstream(w http.ResponseWriter, r *http.Request) {
+// patience in a message asks for an answer that takes its time and says nothing of tokens.
+const patience = "take your time"
+
+// serveOdd answers as the fake upstream does not: with a model that has no price, with the
+// use of all server tools, and with limits of which not all is told.
+func (o *world) serveOdd(w http.ResponseWriter, r *http.Request) {
 	var asked struct{ Model string }
 	raw, _ := io.ReadAll(r.Body)
 	_ = json.Unmarshal(raw, &asked)
-	time.Sleep(400 * time.Millisecond)
+	silent := strings.Contains(string(raw), patience)
+	if silent {
+		select {
+		case <-o.patient:
+		case <-r.Context().Done():
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Request-Id", "req_odd")
-	// Limits of which not all is told.
 	limits := http.Header{}
 	if asked.Model == "claude-sonnet-5" {
 		limits.Set("Anthropic-Ratelimit-Unified-7d-Status", "allowed")
@@ -215,7 +227,7 @@ func oddUpstream(w http.ResponseWriter, r *http.Request) {
 	for name, values := range limits {
 		w.Header()[name] = values
 	}
-	if strings.Contains(string(raw), "be nothing") {
+	if silent {
 		fmt.Fprintf(w, `{"id":"msg_1","type":"message","role":"assistant","model":%q,"content":[],"stop_reason":"end_turn"}`, asked.Model)
 		return
 	}
