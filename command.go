@@ -20,7 +20,7 @@ a new login at once, without a reload. When none is running they work on the
 storage that the configuration names.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			commandRuns.Store(true)
-			cmd.AddCommand(importCommand(), logoutCommand(), accountsCommand(), keyCommand(), renewCommand())
+			cmd.AddCommand(importCommand(), logoutCommand(), accountsCommand(), keyCommand(), connectCommand(), renewCommand())
 		},
 	})
 }

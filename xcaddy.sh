@@ -141,6 +141,7 @@ test_all() {
 	patiently "The official SDKs, through the binary that xcaddy built" sdks
 	patiently "The dashboard, in Chromium, against the binary that xcaddy built" browser
 	patiently "Alerts and the Grafana dashboard, against the metrics of the binary that xcaddy built" contrib
+	patiently "The OpenAPI file, against the answers of the binary that xcaddy built" api
 	patiently "The conformance suite, against the binary that xcaddy built" faults
 	say "All checks and tests passed"
 }
@@ -184,6 +185,12 @@ contrib() {
 	caddy=$PWD/caddy out=$PWD/bin/contrib.log
 	(cd contrib/check && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 10m ./... >"$out" 2>&1) || { tail -n 60 "$out"; return 1; }
 	grep -E '^contrib: [1-9][0-9]* expressions checked against [1-9][0-9]* metrics' "$out" || { tail -n 60 "$out"; return 1; }
+}
+
+api() {
+	caddy=$PWD/caddy out=$PWD/bin/api.log
+	(cd integration/api && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 10m ./... >"$out" 2>&1) || { tail -n 60 "$out"; return 1; }
+	grep -E '^api: [1-9][0-9]* answers checked' "$out" || { tail -n 60 "$out"; return 1; }
 }
 
 faults() {
