@@ -30,6 +30,7 @@ type statusView struct {
 	PinnedName *string         `json:"pinned_account"`
 	LastName   *string         `json:"last_used_account"`
 	PricesAsOf string          `json:"prices_as_of"`
+	Today      string          `json:"today"` // in the pool's time zone
 	Recent     []recentRequest `json:"recent_requests"`
 	People     []personStatus  `json:"people"`
 	// Instances are the Caddy processes that share the pool, this one first.
@@ -224,7 +225,7 @@ func (h *Handler) status(who person) *statusView {
 	v := h.group.View()
 	s := &statusView{
 		Pool: h.Pool, Version: version(), StartedMS: v.Started.UnixMilli(), Policy: v.Policy, Configured: v.Configured,
-		Waiting: v.Waiting, Sessions: v.Sessions, PricesAsOf: h.prices.AsOf,
+		Waiting: v.Waiting, Sessions: v.Sessions, PricesAsOf: h.prices.AsOf, Today: h.live.ledger.Today().String(),
 		Pinned: optional(v.Pinned), PinnedName: optional(v.Pinned), LastUsed: optional(v.LastUsed), LastName: optional(v.LastUsed),
 		Accounts: []accountStatus{}, Recent: []recentRequest{}, People: []personStatus{},
 		Instances: h.live.sharing.instances(),
