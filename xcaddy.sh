@@ -122,6 +122,7 @@ test_all() {
 	need gcc gcc    # for the race detector
 	need npm npm
 	need redis-server redis-server
+	need "${CHROMIUM:-chromium}" chromium
 	need pgrep procps
 	need_node
 	say "Formatting"
@@ -138,7 +139,8 @@ test_all() {
 	say "Validating the demo's Caddyfile"
 	bin/caddy-demo validate --config Caddyfile.demo --adapter caddyfile 2>/dev/null || fail "Caddyfile.demo is not valid"
 	patiently "The official SDKs, through the binary that xcaddy built" sdks
-	patiently "Alerts and dashboard, against the metrics of the binary that xcaddy built" contrib
+	patiently "The dashboard, in Chromium, against the binary that xcaddy built" browser
+	patiently "Alerts and the Grafana dashboard, against the metrics of the binary that xcaddy built" contrib
 	patiently "The OpenAPI file, against the answers of the binary that xcaddy built" api
 	patiently "The conformance suite, against the binary that xcaddy built" faults
 	say "All checks and tests passed"
@@ -171,6 +173,12 @@ sdks() {
 	caddy=$PWD/caddy out=$PWD/bin/sdks.log
 	(cd integration/gosdk && go vet ./... && SHUNT_CADDY=$caddy SHUNT_DEMO=$PWD/../../bin/caddy-demo go test -count=1 -v -timeout 15m ./... >"$out" 2>&1) || { cat "$out"; return 1; }
 	grep -E '^(gosdk|tssdk): [1-9][0-9]* calls through the pool' "$out" || { cat "$out"; return 1; }
+}
+
+browser() {
+	caddy=$PWD/caddy demo=$PWD/bin/caddy-demo out=$PWD/bin/browser.log
+	(cd integration/browser && npm ci --silent && SHUNT_CADDY=$caddy SHUNT_DEMO=$demo CHROMIUM=$(command -v "${CHROMIUM:-chromium}") node --test --test-reporter=tap --test-concurrency=1 dashboard.test.js >"$out" 2>&1) || { tail -n 120 "$out"; return 1; }
+	grep -E '^# pass [1-9]' "$out" || { tail -n 60 "$out"; return 1; }
 }
 
 contrib() {

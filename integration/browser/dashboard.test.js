@@ -72,7 +72,7 @@ describe('the dashboard', () => {
     browser = await openBrowser();
     world = await World.begin({ accounts, block });
     await world.tellFake('spend', { account: 'small', window: '5h', utilization: 1 });
-    for (const [account, window, utilization] of [['small', '7d', 0.64], ['big', '5h', 0.42], ['big', '7d', 0.31]]) await world.tellFake('spend', { account, window, utilization });
+    for (const [account, window, utilization] of [['small', '7d', 0.64], ['big', '5h', 0.42], ['big', '7d', 0.31], ['big', '7d_opus', 0.77]]) await world.tellFake('spend', { account, window, utilization });
     await world.use(ann, 'small');
     const first = await world.ask(ann, { session: 's' });
     assert.deepEqual([first.status, first.headers.get('x-shunt-attempts')], [200, '2']);
@@ -264,7 +264,7 @@ describe('the dashboard', () => {
       await page.locator('.chart canvas').first().waitFor();
       await fits(page, what);
       await accessible(page, what);
-      await shot(page, `dashboard-${what.replace(' ', '-')}`, true);
+      await shot(page, `dashboard-${what.replace(' ', '-')}`, what === 'light');
       const paper = await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
       const bright = paper.match(/\d+/g).map(Number)[0] > 128;
       assert.equal(bright, !what.includes('dark'), `${what} is ${paper}`);
