@@ -72,7 +72,7 @@ func (c *Config) siteExposed(s *Server, site *Site, open []string) *Finding {
 // asksBefore reports whether something before the site may tell who a client is.
 func (s *Site) asksBefore() bool {
 	return slices.ContainsFunc(s.before, func(b step) bool {
-		return b.Handler == "authentication" || b.Handler == "reverse_proxy" || b.Handler == "vars"
+		return b.Handler == "authentication" || b.Handler == "reverse_proxy"
 	}) || s.User != ""
 }
 

@@ -234,11 +234,9 @@ const (
 // sentence that says it does not.
 func keyHidden(encoder json.RawMessage) (hides answer, why string) {
 	var e struct {
-		Format string          `json:"format"`
-		Wrap   json.RawMessage `json:"wrap"`
-		Fields map[string]struct {
-			Filter string `json:"filter"`
-		} `json:"fields"`
+		Format string                     `json:"format"`
+		Wrap   json.RawMessage            `json:"wrap"`
+		Fields map[string]json.RawMessage `json:"fields"`
 	}
 	if len(encoder) > 0 && json.Unmarshal(encoder, &e) != nil {
 		return unknown, ""
@@ -255,7 +253,7 @@ func keyHidden(encoder json.RawMessage) (hides answer, why string) {
 		return unknown, fmt.Sprintf(", since its format is %q", e.Format)
 	}
 	for _, field := range slices.Sorted(maps.Keys(e.Fields)) {
-		filter := e.Fields[field].Filter
+		filter := filterOf(e.Fields[field])
 		switch known := field == keyField || field == "request>headers" || field == "request"; {
 		case known && slices.Contains([]string{"delete", "replace", "hash"}, filter):
 			return yes, ""
@@ -269,6 +267,15 @@ func keyHidden(encoder json.RawMessage) (hides answer, why string) {
 		return yes, ""
 	}
 	return hides, why
+}
+
+// filterOf is the name of a field's filter.
+func filterOf(raw json.RawMessage) string {
+	var f struct {
+		Filter string `json:"filter"`
+	}
+	_ = json.Unmarshal(raw, &f) // what is none has no name
+	return f.Filter
 }
 
 // filterLines are the lines that keep the key out of a log.

@@ -35,8 +35,8 @@ func (c *Config) Timeouts(context.Context) []Finding {
 		}
 		if json.Unmarshal(s.raw, &h) == nil && h.Rate > 0 {
 			found = append(found, Finding{
-				Level: Problem, Where: s.path + ".write_min_rate", Found: tooSlow(h.Rate),
-				Change: "Take the rate behind write out of this block timeouts.",
+				Level: Problem, Where: c.Source.Where(s.path+".write_min_rate", "write_timeout"), Found: tooSlow(h.Rate),
+				Change: "Take the rate behind write_timeout out of the site's block timeouts.",
 			})
 		}
 	})
