@@ -174,7 +174,8 @@ func (p *loginPlace) openPlain(ctx caddy.Context) (credential.Storage, error) {
 	if p.StorageRaw == nil {
 		return caddy.DefaultStorage, nil
 	}
-	mod, err := ctx.LoadModule(p, "StorageRaw")
+	once := *p // Caddy empties the field that it loads from
+	mod, err := ctx.LoadModule(&once, "StorageRaw")
 	if err != nil {
 		return nil, fmt.Errorf("loading the storage: %w", err)
 	}
