@@ -22,12 +22,14 @@ type programAnswer struct {
 	Caddy string    `json:"caddy"`
 	Go    string    `json:"go"`
 	Now   time.Time `json:"now"`
+	// DataDir is the folder of Caddy's default storage, as the process has it.
+	DataDir string `json:"data_dir"`
 }
 
 // thisProgram is what this process runs.
 func thisProgram() programAnswer {
 	caddyVersion, _ := caddy.Version()
-	return programAnswer{Shunt: version(), Caddy: caddyVersion, Go: runtime.Version(), Now: time.Now()}
+	return programAnswer{Shunt: version(), Caddy: caddyVersion, Go: runtime.Version(), Now: time.Now(), DataDir: caddy.AppDataDir()}
 }
 
 // adminCheck tells what runs, or makes a free call with an account's credential.

@@ -106,6 +106,9 @@ type patient struct {
 	// unloaded is true when the file that was named is not what runs.
 	unloaded bool
 	caddy    caddy.Context
+	// dataDir is where the running Caddy has its default storage; empty when it has
+	// not said it. This process may have another environment.
+	dataDir string
 	// tried is what upstream says to each account's credential; nil before it was asked.
 	tried []checkAnswer
 }

@@ -35,6 +35,7 @@ func (p *patient) versions(ctx context.Context) []doctor.Finding {
 	case err != nil:
 		return []doctor.Finding{{Level: doctor.Skipped, Found: err.Error()}}
 	}
+	p.dataDir = there.DataDir
 	return judgeVersions(own, &there)
 }
 

@@ -165,7 +165,7 @@ func (p *patient) openRecords() []doctor.Finding {
 			continue
 		}
 		seen[c.pool] = true
-		st, err := c.place.openPlain(p.caddy)
+		st, err := p.storageOfAccount(c)
 		if err != nil {
 			continue // the check of the storage tells
 		}

@@ -45,7 +45,10 @@ func (p *patient) storages(ctx context.Context) []doctor.Finding {
 }
 
 func (p *patient) storage(ctx context.Context, c *configured) []doctor.Finding {
-	st, err := c.place.openPlain(p.caddy)
+	st, err := p.storageOfAccount(c)
+	if errors.Is(err, errUnknownPlace) {
+		return []doctor.Finding{{Level: doctor.Skipped, Found: err.Error()}}
+	}
 	if err == nil {
 		_, _, err = credentialStorage(st, c.place.encrypt)
 	}
@@ -60,6 +63,21 @@ func (p *patient) storage(ctx context.Context, c *configured) []doctor.Finding {
 		return append(found, doctor.Finding{Level: doctor.Skipped, Found: "--offline: the storage was not asked"})
 	}
 	return append(found, reachFinding(ctx, st, c.pool))
+}
+
+// errUnknownPlace says that the running Caddy has its storage where only it knows.
+var errUnknownPlace = errors.New("what runs does not tell where it has its default storage; it may be an older version")
+
+// storageOfAccount opens the storage of an account's pool. Caddy's default one is
+// where the running Caddy has it, whose environment may be another.
+func (p *patient) storageOfAccount(c *configured) (credential.Storage, error) {
+	switch {
+	case p.admin == nil || c.place.StorageRaw != nil:
+		return c.place.openPlain(p.caddy)
+	case p.dataDir == "":
+		return nil, errUnknownPlace
+	}
+	return &certmagic.FileStorage{Path: p.dataDir}, nil
 }
 
 // reachFinding asks a storage that is not of files, and writes nothing.

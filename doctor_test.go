@@ -342,6 +342,10 @@ func TestFiles(t *testing.T) {
 	}
 	p.says(t, p.files(t.Context()), "warning b", "problem storage/shunt/default/credentials: others than their owner may read the logins")
 
+	if got := p.told(p.storages(t.Context())); !strings.Contains(got, " storage: ") {
+		t.Errorf("another storage was looked at: %s", got)
+	}
+
 	p.text = []byte(strings.ReplaceAll(string(p.text), secret, "{$KEY}"))
 	p.says(t, p.files(t.Context())[:1], "warning b…gets into the configuration by {$...}")
 	p.accounts = p.accounts[:1]
@@ -390,6 +394,49 @@ func TestStorageFolder(t *testing.T) {
 		if onMount(mounts, folder) != want {
 			t.Errorf("%s: %v", folder, !want)
 		}
+	}
+}
+
+// TestDefaultStorage: where the running Caddy has its own is not taken from the
+// environment of the command.
+func TestDefaultStorage(t *testing.T) {
+	p := patientOf(t, "a.example.com {\nshunt {\nremote_key ann {env.ANN}\naccount a {\napi_key {env.K}\n}\n}\n}")
+	p.accounts[0].place.StorageRaw = nil
+	p.admin = new(adminClient)
+	p.says(t, p.storages(t.Context()), "skipped pool default: what runs does not tell where")
+	p.dataDir = filepath.Join(filepath.Dir(p.file), "of-caddy")
+	if got := p.told(p.storages(t.Context())); !strings.Contains(got, " of-caddy: ") {
+		t.Error(got)
+	}
+}
+
+// TestStyle: signs and colours are for terminals only.
+func TestStyle(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	device, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "")
+	if got := styleOf(file); got.Symbols || got.Colours {
+		t.Errorf("a file: %+v", got)
+	}
+	if got := styleOf(device); !got.Symbols || !got.Colours {
+		t.Errorf("a device: %+v", got)
+	}
+	t.Setenv("NO_COLOR", "1")
+	if got := styleOf(device); !got.Symbols || got.Colours {
+		t.Errorf("NO_COLOR: %+v", got)
+	}
+	t.Setenv("TERM", "dumb")
+	if got := styleOf(device); got.Symbols || got.Colours {
+		t.Errorf("dumb: %+v", got)
 	}
 }
 
@@ -450,4 +497,3 @@ func TestNoSecretIsTold(t *testing.T) {
 		}
 	}
 }
-
