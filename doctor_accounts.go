@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-shunt/caddy-shunt/credential"
 	"github.com/caddy-shunt/caddy-shunt/internal/doctor"
@@ -18,7 +21,12 @@ import (
 const triesAtOnce = 4
 
 // transport makes the transport of a configuration that need not be running.
-func (p *patient) transport(h *Handler) (http.RoundTripper, error) {
+func (p *patient) transport(h *Handler) (_ http.RoundTripper, err error) {
+	defer func() {
+		if recover() != nil { // a context without a configuration has no apps
+			err = doctor.ErrNotHere
+		}
+	}()
 	config := struct {
 		TransportRaw json.RawMessage `json:"transport" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 	}{slices.Clone(h.TransportRaw)}
@@ -26,6 +34,9 @@ func (p *patient) transport(h *Handler) (http.RoundTripper, error) {
 		config.TransportRaw = json.RawMessage(`{"protocol":"http"}`)
 	}
 	mod, err := p.caddy.LoadModule(&config, "TransportRaw")
+	if err != nil && strings.Contains(err.Error(), caddy.ErrNotConfigured.Error()) { // Caddy does not wrap it
+		return nil, doctor.ErrNotHere
+	}
 	if err != nil {
 		return nil, fmt.Errorf("loading the transport: %w", err)
 	}
@@ -152,7 +163,10 @@ func (p *patient) try(ctx context.Context, c *configured, answer *checkAnswer) d
 			Change: "Set the variable or write the file that is named, or run doctor with the environment of Caddy's service and as its user.",
 		}
 	}
-	if err := p.call(ctx, c, kind, secret, answer); err != nil {
+	switch err := p.call(ctx, c, kind, secret, answer); {
+	case errors.Is(err, doctor.ErrNotHere):
+		return skipped(err.Error())
+	case err != nil:
 		return doctor.Finding{Level: doctor.Problem, Where: where, Found: err.Error(), Change: "Put the account right in the configuration."}
 	}
 	f := answer.finding()

@@ -2,6 +2,7 @@ package shunt
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -221,6 +222,35 @@ func TestStoppedAccounts(t *testing.T) {
 	if p.says(t, p.credentials(t.Context()), "skipped : --offline"); len(fake.Requests()) != sent {
 		t.Error("upstream was asked")
 	}
+}
+
+// TestTransportOfApps: a transport that only a running Caddy can make is no problem.
+func TestTransportOfApps(t *testing.T) {
+	p := patientOf(t, "a.example.com {\nshunt {\nremote_key ann {env.ANN}\naccount a {\napi_key sk-ant-x\n}\ntransport http {\ntls_trust_pool pki_root local\n}\n}\n}")
+	p.says(t, p.upstreams().Reach(t.Context()), "skipped https://api.anthropic.com (a): its transport needs the apps")
+	p.says(t, p.credentials(t.Context()), "skipped a…needs the apps")
+}
+
+// TestOwnTransport: what the accounts' transport trusts is trusted, and what it says
+// of a failed dial is understood.
+func TestOwnTransport(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"data": []}`) }))
+	defer server.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	putFile(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
+	shunt := func(upstream, inside string) *patient {
+		return patientOf(t, "a.example.com {\nshunt {\nremote_key ann {env.ANN}\nupstream "+upstream+"\naccount a {\napi_key sk-ant-x\n}\n"+inside+"\n}\n}")
+	}
+	p := shunt(server.URL, "transport http {\ntls_trust_pool file "+ca+"\n}")
+	p.says(t, p.upstreams().Reach(t.Context()), "ok "+server.URL+"…TLS …status 200, certificate until ")
+	p.says(t, p.credentials(t.Context()), "ok a")
+	p = shunt(server.URL, "")
+	p.says(t, p.upstreams().Reach(t.Context()), "problem…an authority that this machine does not trust")
+	p.says(t, p.credentials(t.Context()), "problem a…upstream could not be reached")
+	p = shunt(server.URL, "transport http {\ntls_trust_pool file "+ca+"\ntls_server_name wrong.example.org\n}")
+	p.says(t, p.upstreams().Reach(t.Context()), "problem…its certificate is for another name")
+	p = shunt("http://no-such-host.invalid", "")
+	p.says(t, p.upstreams().Reach(t.Context()), "problem…the name no-such-host.invalid")
 }
 
 func TestLoginFindings(t *testing.T) {

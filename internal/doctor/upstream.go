@@ -26,6 +26,9 @@ const (
 	skewProblem = 2 * time.Minute
 )
 
+// ErrNotHere means that a transport can be made by a running Caddy only.
+var ErrNotHere = errors.New("its transport needs the apps of a running Caddy, so it was not looked at from here")
+
 // Upstream is a base URL that accounts are served from.
 type Upstream struct {
 	URL string
@@ -176,6 +179,9 @@ func (u *Upstream) where() string {
 
 // reach judges the way to an upstream.
 func (s *sight) reach(now time.Time) Finding {
+	if errors.Is(s.err, ErrNotHere) {
+		return Finding{Level: Skipped, Found: s.err.Error()}
+	}
 	if s.err != nil {
 		what, change := s.failure(now)
 		return Finding{Level: Problem, Found: what, Change: change}

@@ -123,6 +123,11 @@ func TestReach(t *testing.T) {
 	if got := told(u.Reach(t.Context())); !strings.Contains(got, "its transport cannot be made: no such module") {
 		t.Error(got)
 	}
+	u = upstreams(plain.URL, nil)
+	u.List[0].Err = doctor.ErrNotHere
+	if got := told(u.Reach(t.Context())); !strings.HasPrefix(got, "skipped ") {
+		t.Error(got)
+	}
 }
 
 // TestOffline: nobody is asked, and nobody is asked twice.
