@@ -39,6 +39,7 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: "/shunt/usage", Handler: caddy.AdminHandlerFunc(adminUsage)},
 		{Pattern: "/shunt/accounts", Handler: caddy.AdminHandlerFunc(adminAccounts)},
 		{Pattern: "/shunt/login", Handler: caddy.AdminHandlerFunc(adminLogin)},
+		{Pattern: "/shunt/check", Handler: caddy.AdminHandlerFunc(adminCheck)},
 	}
 }
 

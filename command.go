@@ -20,18 +20,23 @@ a new login at once, without a reload. When none is running they work on the
 storage that the configuration names.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			commandRuns.Store(true)
-			cmd.AddCommand(importCommand(), logoutCommand(), accountsCommand(), keyCommand(), connectCommand(), renewCommand())
+			cmd.AddCommand(importCommand(), logoutCommand(), accountsCommand(), keyCommand(), connectCommand(), doctorCommand(), renewCommand())
 		},
 	})
+}
+
+// siteFlags are the flags by which all commands find the pools.
+func siteFlags(cmd *cobra.Command) {
+	cmd.Flags().StringP("config", "c", "", "Caddy's configuration file (default: the Caddyfile here)")
+	cmd.Flags().StringP("adapter", "a", "", "The configuration's adapter")
+	cmd.Flags().String("pool", "", "The pool, if several have such an account")
+	cmd.Flags().String("address", "", "The address of the admin API (default: the configuration's, or localhost:2019)")
 }
 
 // onSite makes the command do that, with the flags by which all commands find the
 // pools.
 func onSite(cmd *cobra.Command, do func(context.Context, caddycmd.Flags) error) {
-	cmd.Flags().StringP("config", "c", "", "Caddy's configuration file (default: the Caddyfile here)")
-	cmd.Flags().StringP("adapter", "a", "", "The configuration's adapter")
-	cmd.Flags().String("pool", "", "The pool, if several have such an account")
-	cmd.Flags().String("address", "", "The address of the admin API (default: the configuration's, or localhost:2019)")
+	siteFlags(cmd)
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(flags caddycmd.Flags) (int, error) {
 		if err := do(context.Background(), flags); err != nil {
 			return caddy.ExitCodeFailedStartup, err
