@@ -3,7 +3,6 @@ package shunt
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,12 +33,11 @@ func thisProgram() programAnswer {
 
 // adminCheck tells what runs, or makes a free call with an account's credential.
 func adminCheck(w http.ResponseWriter, r *http.Request) error {
-	switch r.Method {
-	case http.MethodGet:
+	if err := adminTakes(w, r, http.MethodGet, http.MethodHead, http.MethodPost); err != nil {
+		return err
+	}
+	if r.Method != http.MethodPost {
 		return writeJSON(w, http.StatusOK, thisProgram())
-	case http.MethodPost:
-	default:
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
 	}
 	const help = `expected {"account": "<name>"} and, if several pools have such an account, "pool"`
 	var body struct {
@@ -63,9 +61,9 @@ func adminCheck(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case len(found) == 0:
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("account: there is no %q", body.Account)}
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("account: there is no %q", truncate(body.Account))}
 	case len(found) > 1:
-		return badLogin(fmt.Sprintf("account: several pools have a %q; %s", body.Account, help))
+		return badLogin(fmt.Sprintf("account: several pools have a %q; %s", truncate(body.Account), help))
 	}
 	return writeJSON(w, http.StatusOK, found[0].check(r.Context()))
 }

@@ -179,6 +179,9 @@ func (c *caddy) refusals(t *testing.T) {
 		{404, "GET", "/shunt/history?pool=none", "", ""},
 		{404, "GET", "/shunt/status?pool=none", "", ""},
 		{404, "GET", "/shunt/accounts?pool=none", "", ""},
+		{400, "POST", "/shunt/check", "", `{}`},
+		{400, "POST", "/shunt/check", "", `{"account":"a"}`},
+		{404, "POST", "/shunt/check", "", `{"account":"nobody"}`},
 		{400, "POST", "/shunt/login", "", `{"follow":"/x"}`},
 		{400, "POST", "/shunt/login?account=e", "", `{"follow":"x"}`},
 		{404, "POST", "/shunt/login?account=a", "", `{"follow":"/x"}`},
@@ -400,11 +403,24 @@ func (c *caddy) trouble(t *testing.T, w *world) {
 	c.get(t, "/shunt/accounts", "")
 	c.get(t, "team.test/explain?model=claude-opus-5", annKey)
 	w.fake.ClearFaults()
+	c.checks(t, w)
 	w.fake.SetFault("e", fakeclaude.Fault{Name: fakeclaude.RefreshUnavailable, Times: -1})
 	c.call(t, 409, http.MethodPost, "team.test/steer", annKey, `{"account":"e","action":"refresh"}`)
 	c.get(t, "team.test/status", annKey)
 	w.fake.ClearFaults()
 	c.call(t, 200, http.MethodPost, "team.test/use", annKey, `{"account":"auto"}`)
+}
+
+// checks tries credentials: good ones, refused ones, and none at all.
+func (c *caddy) checks(t *testing.T, w *world) {
+	c.get(t, "/shunt/check", "")
+	w.fake.SetFault("b", fakeclaude.Fault{Name: fakeclaude.InvalidKey, Times: -1, Path: "*"})
+	w.fake.SetFault("e", fakeclaude.Fault{Name: fakeclaude.TokenExpired, Times: -1, Path: "*"})
+	for _, account := range []string{"a", "b", "c", "e", "f", "fed", "odd"} {
+		keep(t, "checked_"+account, c.call(t, 200, http.MethodPost, "/shunt/check", "", `{"account":"`+account+`","pool":"team"}`))
+	}
+	c.call(t, 200, http.MethodPost, "/shunt/check", "", `{"account":"only"}`)
+	w.fake.ClearFaults()
 }
 
 // reload: a configuration that fails leaves the admin API as it was.

@@ -21,7 +21,7 @@ func (c *caddy) examples(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The names that the text uses, and those of the tests' pool.
-	names := strings.NewReplacer("pool=default", "pool=team", `"main"`, `"a"`, "account=ann-plan", "account=f")
+	names := strings.NewReplacer("pool=default", "pool=team", `"default"`, `"team"`, `"main"`, `"a"`, "account=ann-plan", "account=f")
 	ran := 0
 	for line := range strings.Lines(string(text)) {
 		if !strings.HasPrefix(line, "curl ") || strings.Contains(line, "curl -N") {

@@ -207,6 +207,9 @@ func (o *world) serveOdd(w http.ResponseWriter, r *http.Request) {
 	var asked struct{ Model string }
 	raw, _ := io.ReadAll(r.Body)
 	_ = json.Unmarshal(raw, &asked)
+	if r.Method == http.MethodGet {
+		time.Sleep(5 * time.Millisecond) // so that it is seen to take time
+	}
 	silent := strings.Contains(string(raw), patience)
 	if silent {
 		select {
