@@ -230,7 +230,10 @@ func (h *Handler) status(who person) *statusView {
 		Accounts: []accountStatus{}, Recent: []recentRequest{}, People: []personStatus{},
 		Instances: h.live.sharing.instances(),
 	}
-	forecast := h.group.Forecast()
+	forecast := h.group.Forecast(func(m *pool.Member) bool {
+		status := h.byKey[m.Key].source.Status()
+		return status.LoginRequired || lacksToken(&status, v.Now)
+	})
 	s.forecast(&forecast, v.Now)
 	for i := range v.Accounts {
 		account := h.accounts[i].status(&v.Accounts[i], who)
@@ -303,11 +306,11 @@ func (a *account) loginStatus(s *accountStatus, mayKnow bool) {
 	if c.LoginRequired {
 		s.Reason = c.LoginReason
 	}
-	s.TokenExpiresMS, s.LoginExpiresMS, s.LastRefreshMS, s.RefreshError = millis(c.Expires), millis(c.LoginExpires), millis(c.LastRefresh), c.LastError
+	s.TokenExpiresMS, s.LoginExpiresMS, s.LastRefreshMS = millis(c.Expires), millis(c.LoginExpires), millis(c.LastRefresh)
 	s.LoginGuessed, s.LoginWarning = c.LoginExpiresGuessed, loginWarning(&c, time.Now())
 	s.Plan, s.PlanType = optional(c.Subscription), optional(c.Subscription)
 	if mayKnow {
-		s.Email = optional(c.Email)
+		s.Email, s.RefreshError = optional(c.Email), c.LastError // which may name a file of the server
 	}
 }
 

@@ -168,6 +168,8 @@ func TestExposure(t *testing.T) {
 		{"own certificate", "https://a.example.com:8443 {\ntls internal\n%S\n}", nil},
 		{"no TLS at all", "{\nauto_https off\n}\na.example.com {\n%S\n}", nil}, // the adapter makes a policy for the HTTPS port
 		{"no keys", "a.example.com {\n" + noKeys + "\n}", [][]string{{"warning", "has no remote_key"}}},
+		{"a name of this machine", "http://localhost:8080, http://shunt.localhost, http://127.0.0.1 {\n%S\n}", nil},
+		{"a name of this machine, and another", "http://localhost:8080, http://a.example.com:8080 {\n%S\n}", [][]string{{"problem Caddyfile:2"}}},
 		{"no keys, loopback", "http://localhost:8080 {\nbind 127.0.0.1 ::1\n" + noKeys + "\n}", nil},
 		{"keys in a file", "a.example.com {\nshunt {\nkeys /etc/keys\naccount main {\napi_key {env.K}\n}\n}\n}", nil},
 		{"no keys, other authentication", "a.example.com {\nbasic_auth {\nann $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\n" + noKeys + "\n}", nil},

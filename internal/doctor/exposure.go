@@ -43,7 +43,7 @@ func (c *Config) adminExposed() []Finding {
 
 // siteExposed judges a site by the addresses of its server that others can reach.
 func (c *Config) siteExposed(s *Server, site *Site, open []string) *Finding {
-	if len(open) == 0 {
+	if len(open) == 0 || site.local() {
 		return nil
 	}
 	at := strings.Join(open, ", ")
@@ -67,6 +67,15 @@ func (c *Config) siteExposed(s *Server, site *Site, open []string) *Finding {
 		f.Found += "; unless only the proxies in trusted_proxies reach it, and they end TLS"
 	}
 	return f
+}
+
+// local reports whether the site has names of this machine only: clients elsewhere have
+// no reason to use them.
+func (s *Site) local() bool {
+	return len(s.hosts) > 0 && !slices.ContainsFunc(s.hosts, func(host string) bool {
+		ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		return host != "localhost" && !strings.HasSuffix(host, ".localhost") && (err != nil || !ip.IsLoopback())
+	})
 }
 
 // asksBefore reports whether something before the site may tell who a client is.
