@@ -224,3 +224,73 @@ func mustRead(t *testing.T, file string) []byte {
 	}
 	return data
 }
+
+// TestDoctorIsRight: what doctor says of logs and timeouts is what Caddy does.
+func TestDoctorIsRight(t *testing.T) {
+	const key = "a-key-that-nobody-knows"
+	up := startUpstream(t, fakeclaude.Options{Accounts: loginAccounts(), Pace: 100 * time.Millisecond, OutputTokens: 120})
+	site := func(options, inside string) string {
+		return "{\nadmin %ADMIN%\nstorage file_system %HOME%/storage\n" + options + "\n}\n%SITE% {\nbind 127.0.0.1\n" + inside +
+			"\nshunt {\nremote_key ann {env.ANN_KEY}\nupstream %UPSTREAM%\naccount spare {\napi_key {env.KEY_A}\n}\n}\n}\n"
+	}
+	const (
+		sound = "log default {\nformat filter {\nrequest>headers>X-Api-Key delete\n}\n}"
+		debug = "debug\n"
+		small = "request_body {\nmax_size 10\n}"
+	)
+	for name, c := range map[string]struct {
+		options, inside string
+		leaks, cuts     bool
+	}{
+		"sound":                 {options: sound},
+		"access log":            {options: sound, inside: "log {\noutput file %HOME%/access.log\n}", leaks: true},
+		"filtered access log":   {options: sound, inside: "log {\noutput file %HOME%/access.log\nformat filter {\nrequest>headers>X-Api-Key hash\n}\n}"},
+		"misspelled filter":     {options: sound, inside: "log {\noutput file %HOME%/access.log\nformat filter {\nrequest>headers>x-api-key delete\n}\n}", leaks: true},
+		"errors at DEBUG":       {options: debug, inside: small, leaks: true},
+		"errors with a filter":  {options: debug + sound, inside: small},
+		"appended":              {options: sound, inside: "log\nlog_append who {header.X-Api-Key}", leaks: true},
+		"write timeout":         {options: sound + "\nservers {\ntimeouts {\nwrite 1s\n}\n}", cuts: true},
+		"rate":                  {options: sound + "\nservers {\ntimeouts {\nwrite_idle 1s 100000\n}\n}", cuts: true},
+		"rate of the site":      {options: sound, inside: "timeouts {\nwrite_timeout 1s 100000\n}", cuts: true},
+		"idle timeouts":         {options: sound + "\nservers {\ntimeouts {\nread_body_idle 1s\nwrite_idle 1s\nidle 1s\n}\n}"},
+		"idle time of the site": {options: sound, inside: "timeouts {\nwrite_timeout 1s\n}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, up, site(c.options, strings.ReplaceAll(c.inside, "%HOME%", "{$HOME}")), secrets...)
+			s.start()
+			d := s.doctor("--json", "--offline")
+			worst := map[string]string{}
+			for _, check := range d.report.Checks {
+				worst[check.Name] = check.Level
+			}
+			a := s.ask(annKey, helloStream)
+			s.ask(key, hello)
+			cut := a.err != nil || !strings.Contains(a.body, "message_stop")
+			if small := strings.Contains(c.inside, "request_body"); !small && cut != c.cuts {
+				t.Errorf("cut: %v, %v", cut, a.err)
+			}
+			if (worst["timeouts"] == "problem") != c.cuts {
+				t.Errorf("doctor says %s of timeouts:\n%s", worst["timeouts"], d.out)
+			}
+			s.stop()
+			if leaked := len(filesWith(t, s.home, key)) > 0; leaked != c.leaks || (worst["logs"] == "problem") != c.leaks {
+				t.Errorf("in the log: %v; doctor says %s:\n%s", leaked, worst["logs"], d.out)
+			}
+		})
+	}
+}
+
+// TestDoctorOnOneOrganisation: what the free calls tell is used at once.
+func TestDoctorOnOneOrganisation(t *testing.T) {
+	up := startUpstream(t, fakeclaude.Options{Accounts: []fakeclaude.Account{
+		{Name: "a", APIKey: "sk-ant-api03-planted-a", Org: "one"}, {Name: "b", APIKey: "sk-ant-api03-planted-b", Org: "one"},
+	}})
+	s := newSite(t, up, "{\nadmin %ADMIN%\n}\n%SITE% {\nbind 127.0.0.1\nshunt {\nremote_key ann {env.ANN_KEY}\nupstream %UPSTREAM%\naccount a {\napi_key {env.KEY_A}\n}\naccount b {\napi_key {env.KEY_B}\n}\n}\n}\n", secrets...)
+	s.start()
+	d := s.doctor("--json")
+	d.finds(t, "organisations", "warning", "a, b: they draw on the limits of one organisation")
+	d.finds(t, "storage", "warning", s.home+"/data/caddy") // the default, as the running Caddy has it
+	s.env = append(s.env, "XDG_DATA_HOME="+t.TempDir())
+	d = s.doctor("--json")
+	d.finds(t, "storage", "warning", s.home+"/data/caddy")
+}
