@@ -1,0 +1,20 @@
+//go:build unix
+
+package terminal
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const alwaysUTF8 = false
+
+// enableSequences makes the terminal follow escape sequences; here they all do.
+func enableSequences(*os.File) error { return nil }
+
+// notifyResize tells c when the terminal may have another size, until stop is called.
+func notifyResize(c chan os.Signal) (stop func()) {
+	signal.Notify(c, syscall.SIGWINCH)
+	return func() { signal.Stop(c) }
+}
