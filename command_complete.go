@@ -42,7 +42,7 @@ func runningNames(of func(accountLine) string, more ...string) completion {
 		ctx, cancel := context.WithTimeout(context.Background(), completeWithin)
 		defer cancel()
 		var names []string
-		if s, err := findSite(ctx, caddycmd.Flags{FlagSet: cmd.Flags()}); err == nil && s.admin != nil {
+		if s, err := findRunning(ctx, caddycmd.Flags{FlagSet: cmd.Flags()}); err == nil {
 			for i := range s.running {
 				name := of(s.running[i])
 				if name != "" && (s.pool == "" || s.pool == s.running[i].Pool) && !slices.Contains(names, name) {

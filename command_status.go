@@ -119,18 +119,6 @@ func checkStatus(flags caddycmd.Flags) (int, error) {
 	return code, writeLines(os.Stdout, lines, terminal.OutputOf(os.Stdout, "never", os.Getenv).Look)
 }
 
-// findRunning finds the running Caddy. That none runs is an error.
-func findRunning(ctx context.Context, flags caddycmd.Flags) (*site, error) {
-	s, err := findSite(ctx, flags)
-	if err != nil {
-		return nil, err
-	}
-	if s.admin == nil {
-		return nil, fmt.Errorf("%s; this command asks the Caddy that is running. Start it, or say where it is with --address or --config", s.stopped)
-	}
-	return s, nil
-}
-
 // status asks for the pools, or for the one that was named, and gives also the answer as
 // it came.
 func (s *site) status(ctx context.Context) ([]*statusView, []byte, error) {

@@ -170,10 +170,10 @@ func (d drawing) state(s *statusView, a *accountStatus) terminal.Line {
 	words, mark := stateWords(a)
 	line := terminal.Marked(words, mark)
 	if a.Drained && a.Status != "drained" {
-		line = line.Add(" drained", terminal.Warn)
+		line = line.Add(", drained", terminal.Warn)
 	}
 	if s.Pinned != nil && *s.Pinned == a.Name {
-		line = line.Add(" pinned", terminal.Accent)
+		line = line.Add(", pinned", terminal.Accent)
 	}
 	return line
 }

@@ -39,7 +39,7 @@ func (d drawing) explanation(v *explainView) (lines []terminal.Line) {
 func (d drawing) decision(v *explainView, what *decisionView) []terminal.Line {
 	when := "now"
 	if v.Request != nil {
-		when = what.Time.Local().Format("15:04:05.000")
+		when = what.Time.In(d.now.Location()).Format("15:04:05.000")
 	}
 	parts := []terminal.Line{terminal.Marked(when, terminal.Faint)}
 	if what.Account != nil {

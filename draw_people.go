@@ -96,7 +96,7 @@ func (d drawing) requests(recent []recentRequest, rows int) []terminal.Line {
 			mark = terminal.Warn
 		}
 		t.Rows = append(t.Rows, terminal.Row{Cells: []terminal.Line{
-			terminal.Marked(time.UnixMilli(r.TS).Local().Format(time.TimeOnly), terminal.Faint), terminal.Text(orDash(r.User)), terminal.Text(orDash(r.Account)),
+			terminal.Marked(time.UnixMilli(r.TS).In(d.now.Location()).Format(time.TimeOnly), terminal.Faint), terminal.Text(orDash(r.User)), terminal.Text(orDash(r.Account)),
 			terminal.Text(orDash(r.Model)), terminal.Text(terminal.Count(r.Input)), terminal.Text(terminal.Count(r.Output)), terminal.Text(costWords(r.CostUSD)),
 			terminal.Text(terminal.Took(time.Duration(r.Duration) * time.Millisecond)), terminal.Text(terminal.Count(int64(r.Attempts))),
 			terminal.Marked(verdictWords(r), mark),

@@ -138,6 +138,7 @@ test_all() {
 	say "Validating the demo's Caddyfile"
 	bin/caddy-demo validate --config Caddyfile.demo --adapter caddyfile 2>/dev/null || fail "Caddyfile.demo is not valid"
 	patiently "The official SDKs, through the binary that xcaddy built" sdks
+	patiently "The terminal views, in a pseudo-terminal, through the binary that xcaddy built" terminals
 	patiently "Alerts and dashboard, against the metrics of the binary that xcaddy built" contrib
 	patiently "The conformance suite, against the binary that xcaddy built" faults
 	say "All checks and tests passed"
@@ -170,6 +171,12 @@ sdks() {
 	caddy=$PWD/caddy out=$PWD/bin/sdks.log
 	(cd integration/gosdk && go vet ./... && SHUNT_CADDY=$caddy SHUNT_DEMO=$PWD/../../bin/caddy-demo go test -count=1 -v -timeout 15m ./... >"$out" 2>&1) || { cat "$out"; return 1; }
 	grep -E '^(gosdk|tssdk): [1-9][0-9]* calls through the pool' "$out" || { cat "$out"; return 1; }
+}
+
+terminals() {
+	caddy=$PWD/caddy out=$PWD/bin/terminal.log
+	(cd integration/terminal && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 10m ./... >"$out" 2>&1) || { tail -n 60 "$out"; return 1; }
+	grep -E '^terminal: [1-9][0-9]* commands ran in a terminal' "$out" || { tail -n 60 "$out"; return 1; }
 }
 
 contrib() {

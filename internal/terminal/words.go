@@ -38,9 +38,9 @@ func Took(d time.Duration) string {
 	return Span(d)
 }
 
-// Clock names a moment in the reader's zone: today by its time, other days with the day.
+// Clock names a moment in the zone of now: today by its time, other days with the day.
 func Clock(t, now time.Time) string {
-	t, now = t.Local(), now.Local()
+	t = t.In(now.Location())
 	layout := "Mon 2 Jan 15:04"
 	switch {
 	case t.Year() != now.Year():
