@@ -134,16 +134,16 @@ func fullestLimit(a *accountStatus, now time.Time) string {
 	return words
 }
 
-// budgetWords is how a budget stands: $1.20 of $5.00 per day.
+// budgetWords is how a budget stands: $1.20/$5.00 a day.
 func budgetWords(b *budgetStatus) string {
 	words := ""
 	switch {
 	case b.USD != nil && b.UsedUSD != nil:
-		words = b.UsedUSD.String() + " of " + b.USD.String()
+		words = b.UsedUSD.String() + "/" + b.USD.String()
 	case b.Tokens != nil && b.UsedTokens != nil:
-		words = terminal.Count(*b.UsedTokens) + " of " + terminal.Count(*b.Tokens) + " tokens"
+		words = terminal.Count(*b.UsedTokens) + "/" + terminal.Count(*b.Tokens) + " tokens"
 	}
-	words += " per " + b.Per
+	words += " a " + b.Per
 	if b.Reached {
 		words += ", used up"
 	}

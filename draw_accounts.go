@@ -19,20 +19,24 @@ const (
 
 // accounts draws the accounts: as a table, or when the width is short below each other.
 func (d drawing) accounts(s *statusView) []terminal.Line {
-	table := d.accountTable(s, shortestBar)
-	// The least important columns go first.
-	for table.Natural() > d.cells {
+	// The least important columns go before names are cut.
+	table, dropped := d.accountTable(s, shortestBar), 0
+	for ; table.Natural() > d.cells; dropped++ {
 		if !table.DropOne() {
 			return d.accountList(s)
 		}
 	}
 	more := (d.cells - table.Natural()) / 2
-	return d.accountTable(s, min(shortestBar+more, longestBar)).Lines(d.cells)
+	table = d.accountTable(s, min(shortestBar+more, longestBar))
+	for range dropped {
+		table.DropOne()
+	}
+	return table.Lines(d.cells)
 }
 
 func (d drawing) accountTable(s *statusView, bar int) *terminal.Table {
 	t := &terminal.Table{Columns: []terminal.Column{
-		{Title: "ACCOUNT", Least: 8}, {Title: "STATE"}, {Title: gaugeTitle("5 HOURS", bar)}, {Title: gaugeTitle("7 DAYS", bar)},
+		{Title: "ACCOUNT"}, {Title: "STATE"}, {Title: gaugeTitle("5 HOURS", bar)}, {Title: gaugeTitle("7 DAYS", bar)},
 		{Title: "FLIGHT", Right: true}, {Title: "CACHE", Right: true},
 		{Title: "REQUESTS", Right: true, Drop: 1}, {Title: "TOKENS", Right: true, Drop: 2}, {Title: "KIND", Drop: 3},
 	}}

@@ -47,7 +47,9 @@ func (d drawing) decision(v *explainView, what *decisionView) []terminal.Line {
 	} else {
 		parts = append(parts, terminal.Marked("no account", terminal.Bad))
 	}
-	parts = append(parts, terminal.Text("by "+reasonWords(what)))
+	if words := reasonWords(what); words != "" {
+		parts = append(parts, terminal.Text(words))
+	}
 	if what.Until != nil {
 		parts = append(parts, terminal.Text("until "+momentWords(what.Until.UnixMilli(), d.now)))
 	}
@@ -59,19 +61,19 @@ func (d drawing) decision(v *explainView, what *decisionView) []terminal.Line {
 	return append(append(lines, terminal.Line{}), d.standings(what)...)
 }
 
-// reasonWords are the kinds of decisions.
+// reasonWords are the kinds of decisions. That nobody was chosen needs none.
 func reasonWords(what *decisionView) string {
 	switch what.Reason {
 	case "pinned":
-		return "its pin"
+		return "by its pin"
 	case "session":
-		return "its session"
+		return "by its session"
 	case "stay":
-		return "its session, which waits"
+		return "its session waits for its own"
 	case "none":
-		return "what keeps them out"
+		return ""
 	}
-	return "policy " + cmp.Or(what.Policy, "unknown")
+	return "by policy " + cmp.Or(what.Policy, "unknown")
 }
 
 // standings draws the accounts in the order in which they would be taken.

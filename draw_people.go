@@ -17,8 +17,8 @@ func (d drawing) people(people []personStatus) []terminal.Line {
 		return nil
 	}
 	t := &terminal.Table{Columns: []terminal.Column{
-		{Title: "PERSON", Least: 8}, {Title: "REQUESTS", Right: true}, {Title: "TOKENS", Right: true},
-		{Title: "OUTPUT", Right: true, Drop: 2}, {Title: "CACHE", Right: true, Drop: 1}, {Title: "FLIGHT", Right: true}, {Title: "BUDGETS", Least: 12},
+		{Title: "PERSON", Least: 10}, {Title: "REQUESTS", Right: true}, {Title: "TOKENS", Right: true},
+		{Title: "OUTPUT", Right: true, Drop: 2}, {Title: "CACHE", Right: true, Drop: 1}, {Title: "FLIGHT", Right: true}, {Title: "BUDGETS", Least: 22},
 	}}
 	for _, p := range byUse(people) {
 		cache := "-"
@@ -85,7 +85,7 @@ func (d drawing) requests(recent []recentRequest, rows int) []terminal.Line {
 		return nil
 	}
 	t := &terminal.Table{Columns: []terminal.Column{
-		{Title: "TIME"}, {Title: "PERSON", Least: 5}, {Title: "ACCOUNT", Least: 6}, {Title: "MODEL", Least: 10},
+		{Title: "TIME"}, {Title: "PERSON", Least: 6}, {Title: "ACCOUNT", Least: 7}, {Title: "MODEL", Least: 10},
 		{Title: "IN", Right: true, Drop: 2}, {Title: "OUT", Right: true, Drop: 1}, {Title: "COST", Right: true, Drop: 3},
 		{Title: "TOOK", Right: true, Drop: 4}, {Title: "TRIES", Right: true, Drop: 5}, {Title: "VERDICT", Least: 10},
 	}}
@@ -97,7 +97,7 @@ func (d drawing) requests(recent []recentRequest, rows int) []terminal.Line {
 		}
 		t.Rows = append(t.Rows, terminal.Row{Cells: []terminal.Line{
 			terminal.Marked(time.UnixMilli(r.TS).In(d.now.Location()).Format(time.TimeOnly), terminal.Faint), terminal.Text(orDash(r.User)), terminal.Text(orDash(r.Account)),
-			terminal.Text(orDash(r.Model)), terminal.Text(terminal.Count(r.Input)), terminal.Text(terminal.Count(r.Output)), terminal.Text(costWords(r.CostUSD)),
+			terminal.Text(orDash(strings.TrimPrefix(r.Model, "claude-"))), terminal.Text(terminal.Count(r.Input)), terminal.Text(terminal.Count(r.Output)), terminal.Text(costWords(r.CostUSD)),
 			terminal.Text(terminal.Took(time.Duration(r.Duration) * time.Millisecond)), terminal.Text(terminal.Count(int64(r.Attempts))),
 			terminal.Marked(verdictWords(r), mark),
 		}})

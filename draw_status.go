@@ -117,15 +117,15 @@ func counted(n int, thing string) string {
 	return terminal.Count(int64(n)) + " " + thing + "s"
 }
 
-// flow puts the parts side by side, in as many lines as it takes.
+// flow puts the parts side by side with commas between, in as many lines as it takes.
 func flow(parts []terminal.Line, cells int) (lines []terminal.Line) {
 	var line terminal.Line
 	for _, p := range parts {
 		switch {
 		case line.Empty():
 			line = p
-		case line.Width()+2+p.Width() > cells:
-			lines = append(lines, line.Cut(cells))
+		case line.Width()+3+p.Width() > cells:
+			lines = append(lines, line.Add(",", terminal.Plain).Cut(cells))
 			line = p
 		default:
 			line = line.Add(", ", terminal.Plain).Join(p)

@@ -14,7 +14,7 @@ func (d drawing) usage(v *usageAnswer) []terminal.Line {
 	lines := append(terminal.Wrap(head, terminal.Plain, d.cells, 0), terminal.Line{})
 	t := &terminal.Table{}
 	for _, by := range v.By {
-		t.Columns = append(t.Columns, terminal.Column{Title: strings.ToUpper(string(by)), Least: 8})
+		t.Columns = append(t.Columns, terminal.Column{Title: strings.ToUpper(string(by)), Least: 18})
 	}
 	for _, c := range []terminal.Column{
 		{Title: "REQUESTS"}, {Title: "FAILED", Drop: 5}, {Title: "REFUSED", Drop: 6}, {Title: "INPUT", Drop: 2}, {Title: "OUTPUT", Drop: 1},

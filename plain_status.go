@@ -51,7 +51,7 @@ func plainAccount(s *statusView, a *accountStatus) string {
 	if s.Pinned != nil && *s.Pinned == a.Name {
 		parts = append(parts, "pinned")
 	}
-	parts = append(parts, fmt.Sprintf("%d in flight", a.InFlight), counted(int(a.Requests), "request"), terminal.Count(a.TotalTokens)+" tokens")
+	parts = append(parts, fmt.Sprintf("%d in flight", a.InFlight), counted(int(a.Requests), "request"), counted(int(a.TotalTokens), "token"))
 	if a.CacheHitRatio != nil {
 		parts = append(parts, "cache "+terminal.Percent(*a.CacheHitRatio))
 	}
@@ -73,7 +73,7 @@ func plainWindow(w *windowView, now time.Time) string {
 }
 
 func plainPerson(p *personStatus) string {
-	parts := []string{counted(int(p.Requests), "request"), terminal.Count(p.Usage.Total()) + " tokens"}
+	parts := []string{counted(int(p.Requests), "request"), counted(int(p.Usage.Total()), "token")}
 	if p.MaxConcurrent > 0 {
 		parts = append(parts, flightWords(p)+" in flight")
 	}
@@ -83,7 +83,7 @@ func plainPerson(p *personStatus) string {
 	return strings.Join(parts, ", ")
 }
 
-// write puts the lines out.
+// writeLines puts the lines out.
 func writeLines(w io.Writer, lines []terminal.Line, look terminal.Look) error {
 	if _, err := io.WriteString(w, terminal.Render(lines, look)); err != nil {
 		return fmt.Errorf("printing: %w", err)

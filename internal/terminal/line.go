@@ -160,9 +160,10 @@ func Render(lines []Line, look Look) string {
 func Wrap(text string, mark Mark, cells, indent int) (lines []Line) {
 	cells = max(cells, indent+8)
 	var line Line
-	for _, word := range strings.Fields(Printable(text)) {
+	for _, word := range strings.Fields(text) {
 		w := Marked(word, mark)
 		switch {
+		case w.Empty():
 		case line.Empty():
 			line = w
 		case line.Width()+1+w.Width() <= cells:
