@@ -12,14 +12,15 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "shunt",
 		Short: "Manages the pools of Anthropic accounts",
-		Long: `Puts logins into the pools of Anthropic accounts, takes them out, and shows how
-the accounts are doing.
+		Long: `Shows how the pools of Anthropic accounts are doing, steers which account serves,
+puts logins into the pools and takes them out.
 
-The commands ask the Caddy that is running, through its admin API; it serves with
-a new login at once, without a reload. When none is running they work on the
-storage that the configuration names.`,
+The commands ask the Caddy that is running, through its admin API. What they change
+holds at once, without a reload. When none is running, import, logout and accounts
+work on the storage that the configuration names.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			commandRuns.Store(true)
+			cmd.AddCommand(statusCommand(), useCommand(), drainCommand(), benchCommand(), unbenchCommand(), refreshCommand(), explainCommand(), usageCommand())
 			cmd.AddCommand(importCommand(), logoutCommand(), accountsCommand(), keyCommand(), connectCommand(), doctorCommand(), renewCommand())
 		},
 	})
@@ -31,6 +32,8 @@ func siteFlags(cmd *cobra.Command) {
 	cmd.Flags().StringP("adapter", "a", "", "The configuration's adapter")
 	cmd.Flags().String("pool", "", "The pool, if several have such an account")
 	cmd.Flags().String("address", "", "The address of the admin API (default: the configuration's, or localhost:2019)")
+	completeWith(cmd, "pool", poolName)
+	completeWith(cmd, "address", nothing)
 }
 
 // onSite makes the command do that, with the flags by which all commands find the

@@ -11,13 +11,13 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-shunt/caddy-shunt/credential"
+	"github.com/caddy-shunt/caddy-shunt/internal/terminal"
 )
 
 func accountsCommand() *cobra.Command {
@@ -172,14 +172,7 @@ func clock(t, now time.Time, guessed bool) string {
 
 // printable takes out what would command a terminal: some texts come from files
 // and from other servers.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return -1
-	}, s)
-}
+func printable(s string) string { return terminal.Printable(s) }
 
 func capital(s string) string {
 	if s == "" {

@@ -114,17 +114,29 @@ func (e *adminError) Error() string { return e.text }
 // call makes one call and reads its answer into v. The errors of the API are those
 // that it wrote.
 func (c *adminClient) call(ctx context.Context, method, path string, query url.Values, body, v any) error {
+	raw, err := c.fetch(ctx, method, path, query, body)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("what answers at %s is not Caddy's admin API with shunt", c)
+	}
+	return nil
+}
+
+// fetch makes one call and returns its answer as it came.
+func (c *adminClient) fetch(ctx context.Context, method, path string, query url.Values, body any) ([]byte, error) {
 	var in io.Reader
 	if body != nil {
 		raw, err := json.Marshal(body)
 		if err != nil {
-			return errors.New("making the request for the admin API failed")
+			return nil, errors.New("making the request for the admin API failed")
 		}
 		in = bytes.NewReader(raw)
 	}
 	r, err := http.NewRequestWithContext(ctx, method, c.origin+path+"?"+query.Encode(), in)
 	if err != nil {
-		return fmt.Errorf("the admin address %s cannot be called", c)
+		return nil, fmt.Errorf("the admin address %s cannot be called", c)
 	}
 	if c.network == "tcp" || strings.HasPrefix(c.network, "tcp") {
 		r.Header.Set("Origin", c.origin)
@@ -134,19 +146,19 @@ func (c *adminClient) call(ctx context.Context, method, path string, query url.V
 	}
 	resp, err := c.client.Do(r)
 	if errors.Is(err, errNotRunning) {
-		return errNotRunning
+		return nil, errNotRunning
 	}
 	if err != nil {
 		var failed *url.Error
 		if errors.As(err, &failed) {
 			err = failed.Err
 		}
-		return fmt.Errorf("calling the admin API at %s: %w", c, err)
+		return nil, fmt.Errorf("calling the admin API at %s: %w", c, err)
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAdminAnswer))
 	if err != nil {
-		return fmt.Errorf("reading the answer of the admin API at %s: %w", c, err)
+		return nil, fmt.Errorf("reading the answer of the admin API at %s: %w", c, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		var told struct {
@@ -155,10 +167,7 @@ func (c *adminClient) call(ctx context.Context, method, path string, query url.V
 		if json.Unmarshal(raw, &told) != nil || told.Error == "" {
 			told.Error = fmt.Sprintf("what answers at %s gave status %d", c, resp.StatusCode)
 		}
-		return &adminError{resp.StatusCode, told.Error}
+		return nil, &adminError{resp.StatusCode, told.Error}
 	}
-	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("what answers at %s is not Caddy's admin API with shunt", c)
-	}
-	return nil
+	return raw, nil
 }

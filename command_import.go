@@ -44,6 +44,8 @@ the command as the user that runs Caddy then.`,
   # read along with the login that is in daily use
   caddy shunt import ann --file ~/.claude/.credentials.json --read-only`,
 		Args: cobra.ExactArgs(1),
+
+		ValidArgsFunction: firstArg(runningNames(loginName)),
 	}
 	cmd.Flags().StringP("file", "f", "", "The credentials file; - for standard input (default: Claude Code's)")
 	cmd.Flags().Bool("read-only", false, "Follow the file instead of refreshing the login")

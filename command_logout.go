@@ -29,6 +29,8 @@ removed. A read-only login is never revoked: it is somebody else's.`,
 		Example: `  caddy shunt logout ann
   caddy shunt logout ann --no-revoke   # to go on with the login elsewhere`,
 		Args: cobra.ExactArgs(1),
+
+		ValidArgsFunction: firstArg(runningNames(loginName)),
 	}
 	cmd.Flags().Bool("no-revoke", false, "Do not tell the token server")
 	onSite(cmd, doLogout)

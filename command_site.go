@@ -49,9 +49,38 @@ func findSite(ctx context.Context, flags caddycmd.Flags) (*site, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking for the admin address: %w", err)
 	}
-	admin, err := newAdminClient(address)
+	if err := s.askAt(ctx, address); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// findRunning finds the running Caddy. That none runs is an error.
+func findRunning(ctx context.Context, flags caddycmd.Flags) (*site, error) {
+	var s *site
+	var err error
+	if address := flags.String("address"); address != "" && flags.String("config") == "" {
+		// A configuration that lies here need not be looked at.
+		s = &site{pool: flags.String("pool")}
+		err = s.askAt(ctx, address)
+	} else {
+		s, err = findSite(ctx, flags)
+	}
 	if err != nil {
 		return nil, err
+	}
+	if s.admin == nil {
+		return nil, fmt.Errorf("%s; this command asks the Caddy that is running. Start it, or say where it is with --address or --config", s.stopped)
+	}
+	return s, nil
+}
+
+// askAt asks who listens at the address for its accounts. When nobody does, stopped says
+// so.
+func (s *site) askAt(ctx context.Context, address string) error {
+	admin, err := newAdminClient(address)
+	if err != nil {
+		return err
 	}
 	var answer accountsAnswer
 	err = admin.call(ctx, http.MethodGet, "/shunt/accounts", nil, nil, &answer)
@@ -59,19 +88,19 @@ func findSite(ctx context.Context, flags caddycmd.Flags) (*site, error) {
 	switch {
 	case errors.Is(err, errNotRunning):
 		s.stopped = fmt.Sprintf("no Caddy answers at %s", admin)
-		return s, nil
+		return nil
 	case errors.As(err, &refusal) && refusal.status == http.StatusNotFound && s.explicit:
 		s.stopped = fmt.Sprintf("what runs at %s is not a Caddy with this version of shunt", admin)
-		return s, nil
+		return nil
 	case errors.As(err, &refusal) && refusal.status == http.StatusNotFound:
-		return nil, fmt.Errorf("what runs at %s is not a Caddy with this version of shunt; give the --address of the one that is, or name the --config whose storage is meant", admin)
+		return fmt.Errorf("what runs at %s is not a Caddy with this version of shunt; give the --address of the one that is, or name the --config whose storage is meant", admin)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("%w; run this as the user that runs Caddy", err)
+		return fmt.Errorf("%w; run this as the user that runs Caddy", err)
 	case err != nil:
-		return nil, err
+		return err
 	}
 	s.admin, s.running = admin, answer.Accounts
-	return s, nil
+	return nil
 }
 
 // runningLogin finds a login of the running Caddy. It is nil when the command is

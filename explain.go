@@ -1,6 +1,7 @@
 package shunt
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -88,6 +89,15 @@ func (n finite) MarshalJSON() ([]byte, error) {
 		return []byte("null"), nil
 	}
 	return strconv.AppendFloat(nil, f, 'g', 10, 64), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler: null is no number.
+func (n *finite) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		*n = finite(math.NaN())
+		return nil
+	}
+	return json.Unmarshal(data, (*float64)(n))
 }
 
 // closureKinds are the words for what keeps an account from serving.

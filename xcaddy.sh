@@ -142,6 +142,7 @@ test_all() {
 	patiently "The dashboard, in Chromium, against the binary that xcaddy built" browser
 	patiently "Alerts and the Grafana dashboard, against the metrics of the binary that xcaddy built" contrib
 	patiently "The OpenAPI file, against the answers of the binary that xcaddy built" api
+	patiently "The terminal views, in a pseudo-terminal, through the binary that xcaddy built" terminals
 	patiently "The conformance suite, against the binary that xcaddy built" faults
 	say "All checks and tests passed"
 }
@@ -179,6 +180,12 @@ browser() {
 	caddy=$PWD/caddy demo=$PWD/bin/caddy-demo out=$PWD/bin/browser.log
 	(cd integration/browser && npm ci --silent && SHUNT_CADDY=$caddy SHUNT_DEMO=$demo CHROMIUM=$(command -v "${CHROMIUM:-chromium}") node --test --test-reporter=tap --test-concurrency=1 dashboard.test.js >"$out" 2>&1) || { tail -n 120 "$out"; return 1; }
 	grep -E '^# pass [1-9]' "$out" || { tail -n 60 "$out"; return 1; }
+}
+
+terminals() {
+	caddy=$PWD/caddy out=$PWD/bin/terminal.log
+	(cd integration/terminal && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 10m ./... >"$out" 2>&1) || { tail -n 60 "$out"; return 1; }
+	grep -E '^terminal: [1-9][0-9]* commands ran in a terminal' "$out" || { tail -n 60 "$out"; return 1; }
 }
 
 contrib() {
