@@ -139,7 +139,11 @@ func TestTable(t *testing.T) {
 	if table.Natural() != 27 || len(table.Columns) != 4 || len(table.Rows[0].Cells) != 4 {
 		t.Errorf("drawing changed the table: %+v", table)
 	}
-	if !table.DropOne() || !table.DropOne() || table.DropOne() || len(table.Rows[1].Cells) != 2 {
+	dropped := 0
+	for table.DropOne() {
+		dropped++
+	}
+	if dropped != 2 || len(table.Rows[1].Cells) != 2 {
 		t.Errorf("%+v", table)
 	}
 	if strings.Contains(Render((&Table{}).Lines(10), Look{}), " ") {
