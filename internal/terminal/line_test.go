@@ -139,8 +139,12 @@ func TestTable(t *testing.T) {
 	if table.Natural() != 27 || len(table.Columns) != 4 || len(table.Rows[0].Cells) != 4 {
 		t.Errorf("drawing changed the table: %+v", table)
 	}
-	if !table.DropOne() || !table.DropOne() || table.DropOne() || len(table.Rows[1].Cells) != 2 {
-		t.Errorf("%+v", table)
+	dropped := 0
+	for table.DropOne() {
+		dropped++
+	}
+	if dropped != 2 || len(table.Rows[1].Cells) != 2 {
+		t.Errorf("%d dropped: %+v", dropped, table)
 	}
 	if strings.Contains(Render((&Table{}).Lines(10), Look{}), " ") {
 		t.Error("an empty table has spaces")
