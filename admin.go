@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -37,28 +39,34 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: "/shunt/usage", Handler: caddy.AdminHandlerFunc(adminUsage)},
 		{Pattern: "/shunt/accounts", Handler: caddy.AdminHandlerFunc(adminAccounts)},
 		{Pattern: "/shunt/login", Handler: caddy.AdminHandlerFunc(adminLogin)},
+		{Pattern: "/shunt/check", Handler: caddy.AdminHandlerFunc(adminCheck)},
 	}
 }
 
 // adminStatus answers with the status of every pool, or of the one that ?pool=
 // names.
 func adminStatus(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	if err := adminTakes(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
 	}
 	pools := []*statusView{}
+	name := r.URL.Query().Get("pool")
 	for _, h := range runningHandlers() {
-		if name := r.URL.Query().Get("pool"); name == "" || name == h.Pool {
+		if name == "" || name == h.Pool {
 			pools = append(pools, h.status(person{admin: true}))
 		}
+	}
+	if name != "" && len(pools) == 0 {
+		_, err := poolNamed(name)
+		return err
 	}
 	return writeJSON(w, http.StatusOK, map[string]any{"pools": pools})
 }
 
 // adminExplain answers for anybody: without ?user= for nobody in particular.
 func adminExplain(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	if err := adminTakes(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
 	}
 	h, err := poolNamed(r.URL.Query().Get("pool"))
 	if err != nil {
@@ -72,8 +80,8 @@ func adminExplain(w http.ResponseWriter, r *http.Request) error {
 }
 
 func adminUse(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodPost {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	if err := adminTakes(w, r, http.MethodPost); err != nil {
+		return err
 	}
 	h, err := poolNamed(r.URL.Query().Get("pool"))
 	if err != nil {
@@ -84,6 +92,16 @@ func adminUse(w http.ResponseWriter, r *http.Request) error {
 		return apiError(refusal)
 	}
 	return writeJSON(w, http.StatusOK, answer)
+}
+
+// adminTakes refuses other methods.
+func adminTakes(w http.ResponseWriter, r *http.Request, methods ...string) error {
+	if slices.Contains(methods, r.Method) {
+		return nil
+	}
+	list := strings.Join(methods, ", ")
+	w.Header().Set("Allow", list)
+	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s takes %s only", r.URL.Path, list)}
 }
 
 // poolNamed finds the handler of a pool. Without a name there must be just one.
@@ -99,10 +117,13 @@ func poolNamed(name string) (*Handler, error) {
 		}
 		known = append(known, h.Pool)
 	}
-	if name == "" && len(known) > 1 {
-		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("pool: several are running; expected ?pool= and one of %v", known)}
+	switch {
+	case len(known) == 0:
+		return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("pool: none is running; the configuration has no shunt handler")}
+	case name == "":
+		return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("pool: several are running; expected ?pool= and one of %s", strings.Join(known, ", "))}
 	}
-	return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("pool: %q is not running; there is %v", name, known)}
+	return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("pool: %q is not running; there is %s", truncate(name), strings.Join(known, ", "))}
 }
 
 func apiError(e *anthropic.Error) error {

@@ -79,8 +79,8 @@ func newLogoutAnswer(ref loginRef, key string, gone credential.Removed) *logoutA
 // adminAccounts answers with the accounts of every pool, or of the one that ?pool=
 // names.
 func adminAccounts(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	if err := adminTakes(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
 	}
 	name := r.URL.Query().Get("pool")
 	if name != "" {
@@ -97,13 +97,13 @@ func adminAccounts(w http.ResponseWriter, r *http.Request) error {
 
 // adminLogin puts a login in, or takes it out.
 func adminLogin(w http.ResponseWriter, r *http.Request) error {
-	switch r.Method {
-	case http.MethodPost:
-		return adminImport(w, r)
-	case http.MethodDelete:
+	if err := adminTakes(w, r, http.MethodPost, http.MethodDelete); err != nil {
+		return err
+	}
+	if r.Method == http.MethodDelete {
 		return adminLogout(w, r)
 	}
-	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	return adminImport(w, r)
 }
 
 func adminImport(w http.ResponseWriter, r *http.Request) error {

@@ -74,9 +74,10 @@ func (a *Account) storedName() string {
 
 // configured is an account in a configuration that is not running.
 type configured struct {
-	pool   string
-	config *Account
-	place  loginPlace
+	pool    string
+	config  *Account
+	handler *Handler // that has it first
+	place   loginPlace
 }
 
 // loginPlace is where a configuration keeps the logins of a pool.
@@ -113,7 +114,7 @@ func configuredAccounts(config []byte) ([]configured, error) {
 				continue
 			}
 			seen[[2]string{h.Pool, a.Name}] = true
-			all = append(all, configured{pool: h.Pool, config: a, place: place})
+			all = append(all, configured{pool: h.Pool, config: a, handler: &h, place: place})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b configured) int { return strings.Compare(a.pool, b.pool) })
@@ -173,7 +174,8 @@ func (p *loginPlace) openPlain(ctx caddy.Context) (credential.Storage, error) {
 	if p.StorageRaw == nil {
 		return caddy.DefaultStorage, nil
 	}
-	mod, err := ctx.LoadModule(p, "StorageRaw")
+	once := *p // Caddy empties the field that it loads from
+	mod, err := ctx.LoadModule(&once, "StorageRaw")
 	if err != nil {
 		return nil, fmt.Errorf("loading the storage: %w", err)
 	}

@@ -293,7 +293,7 @@ func TestAdminExplain(t *testing.T) {
 		{"an unknown request", http.MethodGet, at + "&request=x", 404, "the 1 requests of this pool"},
 		{"an unknown pool", http.MethodGet, "/shunt/explain?pool=none&model=m", 404, `pool: "none"`},
 		{"nothing", http.MethodGet, at, 400, "model: missing"},
-		{"POST", http.MethodPost, at, 405, "method"},
+		{"POST", http.MethodPost, at, 405, "takes GET, HEAD only"},
 	} {
 		if status, answer := adminAsk(adminExplain, test.method, test.target, ""); status != test.status || !strings.Contains(answer, test.says) {
 			t.Errorf("%s: %d %s", test.name, status, answer)

@@ -2,12 +2,9 @@ package shunt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/history"
@@ -62,8 +59,8 @@ func (h *Handler) serveHistory(w http.ResponseWriter, r *http.Request) error {
 }
 
 func adminHistory(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	if err := adminTakes(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
 	}
 	h, err := poolNamed(r.URL.Query().Get("pool"))
 	if err != nil {

@@ -349,7 +349,8 @@ func TestNobodyElseWritesCredentialHeaders(t *testing.T) {
 		t.Fatalf("%d files: %v", len(places), err)
 	}
 	for path, n := range places {
-		if want := map[string]int{"credential/credential.go": 2, "credential/beta.go": 1}[path]; n != want {
+		// connect.go is a client: it sends a person's key to a pool.
+		if want := map[string]int{"credential/credential.go": 2, "credential/beta.go": 1, "connect.go": 1}[path]; n != want {
 			t.Errorf("%s writes a credential header in %d places, want %d", path, n, want)
 		}
 	}

@@ -47,7 +47,9 @@ func (h *Handler) serveLive(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	who, refusal := h.authenticate(r)
-	setPerson(r, who)
+	// Not before the end: the key is looked at again and again, and what Caddy knows of the
+	// person counts as well as a key.
+	defer setPerson(r, who)
 	if refusal == nil && viewers.Add(1) > maxViewers {
 		viewers.Add(-1)
 		refusal = &anthropic.Error{Status: http.StatusServiceUnavailable, Message: fmt.Sprintf("%d dashboards are being watched already", maxViewers), RetryAfter: 30 * time.Second}

@@ -30,6 +30,7 @@ type statusView struct {
 	PinnedName *string         `json:"pinned_account"`
 	LastName   *string         `json:"last_used_account"`
 	PricesAsOf string          `json:"prices_as_of"`
+	Today      string          `json:"today"` // in the pool's time zone
 	Recent     []recentRequest `json:"recent_requests"`
 	People     []personStatus  `json:"people"`
 	// Instances are the Caddy processes that share the pool, this one first.
@@ -224,12 +225,15 @@ func (h *Handler) status(who person) *statusView {
 	v := h.group.View()
 	s := &statusView{
 		Pool: h.Pool, Version: version(), StartedMS: v.Started.UnixMilli(), Policy: v.Policy, Configured: v.Configured,
-		Waiting: v.Waiting, Sessions: v.Sessions, PricesAsOf: h.prices.AsOf,
+		Waiting: v.Waiting, Sessions: v.Sessions, PricesAsOf: h.prices.AsOf, Today: h.live.ledger.Today().String(),
 		Pinned: optional(v.Pinned), PinnedName: optional(v.Pinned), LastUsed: optional(v.LastUsed), LastName: optional(v.LastUsed),
 		Accounts: []accountStatus{}, Recent: []recentRequest{}, People: []personStatus{},
 		Instances: h.live.sharing.instances(),
 	}
-	forecast := h.group.Forecast()
+	forecast := h.group.Forecast(func(m *pool.Member) bool {
+		status := h.byKey[m.Key].source.Status()
+		return status.LoginRequired || lacksToken(&status, v.Now)
+	})
 	s.forecast(&forecast, v.Now)
 	for i := range v.Accounts {
 		account := h.accounts[i].status(&v.Accounts[i], who)
@@ -302,11 +306,11 @@ func (a *account) loginStatus(s *accountStatus, mayKnow bool) {
 	if c.LoginRequired {
 		s.Reason = c.LoginReason
 	}
-	s.TokenExpiresMS, s.LoginExpiresMS, s.LastRefreshMS, s.RefreshError = millis(c.Expires), millis(c.LoginExpires), millis(c.LastRefresh), c.LastError
+	s.TokenExpiresMS, s.LoginExpiresMS, s.LastRefreshMS = millis(c.Expires), millis(c.LoginExpires), millis(c.LastRefresh)
 	s.LoginGuessed, s.LoginWarning = c.LoginExpiresGuessed, loginWarning(&c, time.Now())
 	s.Plan, s.PlanType = optional(c.Subscription), optional(c.Subscription)
 	if mayKnow {
-		s.Email = optional(c.Email)
+		s.Email, s.RefreshError = optional(c.Email), c.LastError // which may name a file of the server
 	}
 }
 

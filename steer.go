@@ -218,8 +218,8 @@ func (h *Handler) admin(r *http.Request, what string) (person, *anthropic.Error)
 var crossOrigin = http.NewCrossOriginProtection()
 
 func adminSteer(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodPost {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	if err := adminTakes(w, r, http.MethodPost); err != nil {
+		return err
 	}
 	h, err := poolNamed(r.URL.Query().Get("pool"))
 	if err != nil {

@@ -30,7 +30,7 @@ func TestSteer(t *testing.T) {
 		{"no account", annKey, `{"action":"drain"}`, 400, "account: missing"},
 		{"unknown action", annKey, `{"account":"b","action":"delete"}`, 400, "expected one of bench, drain, refresh, unbench, undrain"},
 		{"no JSON", annKey, `account=b`, 400, "not a JSON object"},
-		{"an unknown field", annKey, `{"account":"b","action":"bench","untill":"1h"}`, 400, "unknown field"},
+		{"an unknown field", annKey, `{"account":"b","action":"bench","until_then":"1h"}`, 400, "unknown field"},
 		{"a number", annKey, `{"account":7,"action":"bench"}`, 400, "account: not a string"},
 		{"a time that is none", annKey, `{"account":"b","action":"bench","for":"soon"}`, 400, "for: "},
 		{"a time that has gone", annKey, `{"account":"b","action":"bench","for":"-1h"}`, 400, "for: "},

@@ -3,15 +3,12 @@ package shunt
 import (
 	"context"
 	"encoding/csv"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/ledger"
@@ -247,8 +244,8 @@ func harmless(s string) string {
 
 // adminUsage answers for all people.
 func adminUsage(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed")}
+	if err := adminTakes(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
 	}
 	h, err := poolNamed(r.URL.Query().Get("pool"))
 	if err != nil {

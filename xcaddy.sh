@@ -122,6 +122,7 @@ test_all() {
 	need gcc gcc    # for the race detector
 	need npm npm
 	need redis-server redis-server
+	need "${CHROMIUM:-chromium}" chromium
 	need pgrep procps
 	need_node
 	say "Formatting"
@@ -138,8 +139,10 @@ test_all() {
 	say "Validating the demo's Caddyfile"
 	bin/caddy-demo validate --config Caddyfile.demo --adapter caddyfile 2>/dev/null || fail "Caddyfile.demo is not valid"
 	patiently "The official SDKs, through the binary that xcaddy built" sdks
+	patiently "The dashboard, in Chromium, against the binary that xcaddy built" browser
+	patiently "Alerts and the Grafana dashboard, against the metrics of the binary that xcaddy built" contrib
+	patiently "The OpenAPI file, against the answers of the binary that xcaddy built" api
 	patiently "The terminal views, in a pseudo-terminal, through the binary that xcaddy built" terminals
-	patiently "Alerts and dashboard, against the metrics of the binary that xcaddy built" contrib
 	patiently "The conformance suite, against the binary that xcaddy built" faults
 	say "All checks and tests passed"
 }
@@ -173,6 +176,12 @@ sdks() {
 	grep -E '^(gosdk|tssdk): [1-9][0-9]* calls through the pool' "$out" || { cat "$out"; return 1; }
 }
 
+browser() {
+	caddy=$PWD/caddy demo=$PWD/bin/caddy-demo out=$PWD/bin/browser.log
+	(cd integration/browser && npm ci --silent && SHUNT_CADDY=$caddy SHUNT_DEMO=$demo CHROMIUM=$(command -v "${CHROMIUM:-chromium}") node --test --test-reporter=tap --test-concurrency=1 dashboard.test.js >"$out" 2>&1) || { tail -n 120 "$out"; return 1; }
+	grep -E '^# pass [1-9]' "$out" || { tail -n 60 "$out"; return 1; }
+}
+
 terminals() {
 	caddy=$PWD/caddy out=$PWD/bin/terminal.log
 	(cd integration/terminal && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 10m ./... >"$out" 2>&1) || { tail -n 60 "$out"; return 1; }
@@ -183,6 +192,12 @@ contrib() {
 	caddy=$PWD/caddy out=$PWD/bin/contrib.log
 	(cd contrib/check && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 10m ./... >"$out" 2>&1) || { tail -n 60 "$out"; return 1; }
 	grep -E '^contrib: [1-9][0-9]* expressions checked against [1-9][0-9]* metrics' "$out" || { tail -n 60 "$out"; return 1; }
+}
+
+api() {
+	caddy=$PWD/caddy out=$PWD/bin/api.log
+	(cd integration/api && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 10m ./... >"$out" 2>&1) || { tail -n 60 "$out"; return 1; }
+	grep -E '^api: [1-9][0-9]* answers checked' "$out" || { tail -n 60 "$out"; return 1; }
 }
 
 faults() {

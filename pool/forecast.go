@@ -77,11 +77,16 @@ func (s *span) to(from, t time.Time, amount float64) {
 	}
 }
 
-// Forecast looks ahead.
-func (g *Group) Forecast() Forecast {
+// Forecast looks ahead. missing reports that an account lacks a credential, so that nobody
+// knows when it will serve; it must not call the pool.
+func (g *Group) Forecast(missing func(*Member) bool) Forecast {
 	f := Forecast{Accounts: len(g.members)}
 	now := g.pool.now()
-	quotas, pace := g.quotas(&f, now)
+	without := make([]bool, len(g.members))
+	for i, m := range g.members {
+		without[i] = missing(m)
+	}
+	quotas, pace := g.quotas(&f, without, now)
 	f.FiveHourLeft, f.SevenDayLeft = shareLeft(quotas, now)
 	f.Idle = pace <= 0
 	f.Dry, f.Reopens = runDry(quotas, pace/burnMemory.Seconds(), now)
@@ -90,7 +95,8 @@ func (g *Group) Forecast() Forecast {
 
 // quotas are the limits of the group's accounts, with what was spent of all of them in the
 // last minutes, 0 for next to nothing.
-func (g *Group) quotas(f *Forecast, now time.Time) (list []*quota, pace float64) {
+// without are the members that lack a credential.
+func (g *Group) quotas(f *Forecast, without []bool, now time.Time) (list []*quota, pace float64) {
 	g.pool.mu.Lock() // only here: to look ahead takes long
 	defer g.pool.mu.Unlock()
 	known := make(map[*limits]*quota)
@@ -118,6 +124,8 @@ func (g *Group) quotas(f *Forecast, now time.Time) (list []*quota, pace float64)
 		}
 		var until time.Time
 		switch {
+		case without[i]:
+			continue
 		case b == nil:
 			f.Open++
 		case b.Login || b.Until.IsZero():

@@ -35,7 +35,7 @@ func TestForecast(t *testing.T) {
 	g := groups[0]
 	using(g, 0, 0.4, 0.1, 3*time.Hour, 100*time.Hour, 0.1)
 	using(g, 1, 0.6, 0.1, 4*time.Hour, 100*time.Hour, 0.1)
-	f := g.Forecast()
+	f := g.Forecast(func(*Member) bool { return false })
 	// a has 60 % and b 40 %: together 100 %, at 20 % in ten minutes.
 	near(t, "dry", f.Dry, c.now.Add(50*time.Minute))
 	near(t, "reopens", f.Reopens, c.now.Add(3*time.Hour))
@@ -44,21 +44,27 @@ func TestForecast(t *testing.T) {
 	}
 	// Without b, a alone takes the pace of both.
 	g.Pool().Drain(g.members[1].Key, "")
-	f = g.Forecast()
+	f = g.Forecast(func(*Member) bool { return false })
 	near(t, "dry without b", f.Dry, c.now.Add(30*time.Minute))
 	if f.Open != 1 || f.FiveHourLeft < 0.299 || f.FiveHourLeft > 0.301 {
 		t.Errorf("without b: %+v", f)
 	}
+	g.Pool().Undrain(g.members[1].Key)
+	lacks := g.Forecast(func(m *Member) bool { return m.Name == "b" })
+	if lacks.Open != 1 || !lacks.Dry.Equal(f.Dry) {
+		t.Errorf("without a credential for b: %+v; want what a drain gives, %+v", lacks, f)
+	}
+	g.Pool().Drain(g.members[1].Key, "")
 	// a's window starts anew before it is used up: 60 % lasts 60 min at this pace, and
 	// again 100 min from the reset, all of its five hours.
 	using(g, 0, 0.4, 0.1, 55*time.Minute, 100*time.Hour, 0.1)
 	using(g, 1, 0.6, 0.1, 4*time.Hour, 100*time.Hour, 0)
-	f = g.Forecast()
+	f = g.Forecast(func(*Member) bool { return false })
 	near(t, "dry after the reset", f.Dry, c.now.Add(155*time.Minute))
 	near(t, "reopens after the reset", f.Reopens, c.now.Add(55*time.Minute+5*time.Hour))
 	// The week ends it earlier than the five hours: a week is seven of them here.
 	using(g, 0, 0, 1-0.2/windowsOfWeek, 4*time.Hour, 100*time.Hour, 0.1)
-	f = g.Forecast()
+	f = g.Forecast(func(*Member) bool { return false })
 	near(t, "dry by the week", f.Dry, c.now.Add(20*time.Minute))
 	near(t, "reopens by the week", f.Reopens, c.now.Add(100*time.Hour))
 }
@@ -68,7 +74,7 @@ func TestForecastWords(t *testing.T) {
 	g := groups[0]
 	says := func(want string) {
 		t.Helper()
-		f := g.Forecast()
+		f := g.Forecast(func(*Member) bool { return false })
 		if got := f.Words(c.now); !strings.Contains(got, want) {
 			t.Errorf("%q; want %q (%+v)", got, want, f)
 		}
@@ -93,7 +99,7 @@ func TestForecastWords(t *testing.T) {
 	l.windows, l.fiveHour, l.sevenDay = nil, nil, nil
 	g.states[1].totals.Usage.InputTokens = 1
 	says("for a week and more")
-	if f := New(c, 1).Group(nil, Policies[DefaultPolicy]).Forecast(); f.Words(c.now) != "there is no account" || f.FiveHourLeft >= 0 {
+	if f := New(c, 1).Group(nil, Policies[DefaultPolicy]).Forecast(func(*Member) bool { return false }); f.Words(c.now) != "there is no account" || f.FiveHourLeft >= 0 {
 		t.Errorf("of nothing: %+v", f)
 	}
 }
@@ -111,7 +117,7 @@ func TestForecastOfMany(t *testing.T) {
 	for i := range all {
 		using(g, i, float64(i%100)/100, float64(i%90)/100, time.Duration(1+i%300)*time.Minute, time.Duration(1+i%160)*time.Hour, 0.07)
 	}
-	f := g.Forecast()
+	f := g.Forecast(func(*Member) bool { return false })
 	if f.Dry.Before(c.now) || f.Dry.After(c.now.Add(forecastFor)) || !f.Reopens.After(f.Dry) {
 		t.Errorf("%+v", f)
 	}
@@ -129,6 +135,6 @@ func BenchmarkForecast(b *testing.B) {
 		using(g, i, float64(i%100)/100, float64(i%90)/100, time.Duration(1+i%300)*time.Minute, time.Duration(1+i%160)*time.Hour, 0.03)
 	}
 	for b.Loop() {
-		g.Forecast()
+		g.Forecast(func(*Member) bool { return false })
 	}
 }

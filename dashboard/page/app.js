@@ -78,8 +78,7 @@ function start() {
 async function slowly() {
   if (!status || document.hidden) return;
   try {
-    const day = new Date(status.now_ms).toISOString().slice(0, 10);
-    const [usage, history] = await Promise.all([call(`usage?by=person&from=${day}&to=${day}`).catch(() => null), call(`history?range=${range}`)]);
+    const [usage, history] = await Promise.all([call(`usage?by=person&from=${status.today}&to=${status.today}`).catch(() => null), call(`history?range=${range}`)]);
     if (!status) return;
     if (usage) people.today(usage.rows);
     charts.show(history, status.admin);

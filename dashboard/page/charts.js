@@ -15,10 +15,13 @@ const plans = [
   { title: 'Use of the week', admin: false, words: percent, share: true, lines: (h) => h.accounts.map((a) => [a.name, a.seven_day]) },
   { title: 'Tokens', admin: true, words: count, lines: (h) => [
     ['in', h.points.map(tokens('input_tokens'))], ['written to cache', h.points.map(tokens('cache_write_tokens'))], ['from cache', h.points.map(tokens('cache_read_tokens'))], ['out', h.points.map(tokens('output_tokens'))]] },
-  { title: 'Cost', admin: true, words: money, lines: (h) => [['US dollars', h.points.map((p) => p.cost_usd ?? 0)]] },
+  { title: 'Cost', admin: true, words: money, axis: (v) => `$${Number(v.toPrecision(2))}`, lines: (h) => [['US dollars', h.points.map((p) => p.cost_usd ?? 0)]] },
   { title: 'Requests', admin: true, words: count, lines: (h) => [['all', h.points.map((p) => p.requests ?? 0)], ['asked again', h.points.map((p) => p.retries ?? 0)], ['not served', h.points.map((p) => p.failed ?? 0)]] },
   { title: 'Waiting in line', admin: false, words: count, lines: (h) => [['at most', h.points.map((p) => p.waiting)]] },
 ];
+
+// lonely are the points that no line goes through, since nothing is known on either side.
+const lonely = (u, i) => u.data[i].flatMap((v, j, all) => (v !== null && (all[j - 1] ?? null) === null && (all[j + 1] ?? null) === null ? [j] : []));
 
 const maxLegend = 8; // lines that are named below a chart; the table names all
 
@@ -33,7 +36,7 @@ export class Charts {
 
   show(history, admin) {
     this.seen = [history, admin];
-    const open = new Set([...this.node.querySelectorAll('details[open]')].map((d) => d.dataset.of));
+    const open = new Map([...this.node.querySelectorAll('details[open]')].map((d) => [d.dataset.of, d.querySelector('.scroll').scrollTop]));
     this.plots.forEach((p) => p.destroy());
     this.plots = [];
     this.node.replaceChildren();
@@ -48,7 +51,7 @@ export class Charts {
       const canvas = el('div', { role: 'img', 'aria-label': this.summary(plan, lines) });
       holder.append(canvas);
       this.plots.push(this.plot(canvas, plan, history, lines));
-      holder.append(this.legend(lines), this.table(plan, history, lines, open.has(plan.title)));
+      holder.append(this.legend(lines), this.table(plan, history, lines, open.get(plan.title)));
     }
   }
 
@@ -66,10 +69,12 @@ export class Charts {
   plot(canvas, plan, history, lines) {
     const axis = { stroke: ink(), grid: { stroke: grid(), width: 1 }, ticks: { show: false }, font: '12px system-ui' };
     const scale = plan.share ? { range: (_, __, max) => [0, Math.max(1, max)] } : { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] };
+    const clock = new Intl.DateTimeFormat(undefined, history.range === 'week' ? { weekday: 'short', day: 'numeric' } : { hour: '2-digit', minute: '2-digit' });
+    const times = { ...axis, space: 60, values: (_, ticks) => ticks.map((t) => clock.format(new Date(t * 1000))) };
     return new window.uPlot({
       width: this.width(), height: 170, legend: { show: false }, cursor: { show: false }, scales: { y: scale },
-      axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => plan.words(v)) }],
-      series: [{}, ...lines.map(([name], i) => ({ label: name, stroke: colours(i), width: 2, dash: i >= 8 ? [6, 4] : undefined, spanGaps: false, points: { show: false } }))],
+      axes: [times, { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (plan.axis ?? plan.words)(v)) }],
+      series: [{}, ...lines.map(([name], i) => ({ label: name, stroke: colours(i), width: 2, dash: i >= 8 ? [6, 4] : undefined, spanGaps: false, points: { size: 4, filter: lonely } }))],
     }, [history.points.map((p) => p.t_ms / 1000), ...lines.map(([, values]) => values)], canvas);
   }
 
@@ -95,7 +100,11 @@ export class Charts {
       body.append(el('table', {}, el('thead', {}, head), el('tbody', {}, ...rows.reverse())));
     };
     details.addEventListener('toggle', fill);
-    details.open = open;
+    if (open !== undefined) {
+      details.open = true;
+      fill();
+      requestAnimationFrame(() => (body.scrollTop = open));
+    }
     return details;
   }
 

@@ -121,7 +121,7 @@ export class People {
 
 /** connectLines are what developers paste. */
 export function connectLines(url, admin) {
-  const model = 'claude-sonnet-5';
+  const model = 'claude-haiku-5-5';
   const list = [
     ['Claude Code', `export ANTHROPIC_BASE_URL=${url}\nexport ANTHROPIC_AUTH_TOKEN=YOUR_KEY\nclaude`],
     ['Python', `from anthropic import Anthropic\nclient = Anthropic(base_url="${url}", api_key="YOUR_KEY")`],

@@ -72,6 +72,8 @@ const (
 	// weekly is the weekly capacity in five-hour ones: enough for about half an
 	// hour of a demo, so that it is the short window that people see.
 	weekly = 30
+	// opusShare is how much of the largest plan's week may be of the largest models.
+	opusShare = 0.6
 )
 
 // CaddyModule returns the Caddy module information.
@@ -158,6 +160,9 @@ func (c Account) options(capacity float64) fakeclaude.Account {
 		account.Plan = fakeclaude.Plan(c.Plan)
 		account.FiveHour = capacity * planSize[c.Plan]
 		account.Week = account.FiveHour * weekly
+		if account.Plan == fakeclaude.Max20 {
+			account.ModelWeek = map[string]float64{"opus": account.Week * opusShare}
+		}
 	}
 	return account
 }
