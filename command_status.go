@@ -136,14 +136,10 @@ func (s *site) status(ctx context.Context) ([]*statusView, []byte, error) {
 	if err := json.Unmarshal(raw, &answer); err != nil {
 		return nil, nil, fmt.Errorf("what answers at %s is not Caddy's admin API with this version of shunt: %w", s.admin, err)
 	}
-	switch {
-	case len(answer.Pools) > 0:
-		return answer.Pools, raw, nil
-	case s.pool != "":
-		return nil, nil, s.noPool()
-	default:
+	if len(answer.Pools) == 0 {
 		return nil, nil, errors.New("the Caddy that runs has no pool: its configuration has no shunt")
 	}
+	return answer.Pools, raw, nil
 }
 
 // noPool is the error of a pool that does not run.

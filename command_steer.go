@@ -186,7 +186,10 @@ func (s *site) poolWith(account string) (string, error) {
 		if s.pool != "" && l.Pool != s.pool {
 			continue
 		}
-		if known = append(known, l.Account); (account == "" || l.Account == account) && !slices.Contains(found, l.Pool) {
+		if !slices.Contains(known, l.Account) {
+			known = append(known, l.Account)
+		}
+		if (account == "" || l.Account == account) && !slices.Contains(found, l.Pool) {
 			found = append(found, l.Pool)
 		}
 	}
@@ -200,6 +203,6 @@ func (s *site) poolWith(account string) (string, error) {
 	case account == "" || len(known) == 0:
 		return "", errors.New("the Caddy that runs has no pool with accounts")
 	default:
-		return "", fmt.Errorf("there is no account %q; there is %s", account, strings.Join(slices.Compact(known), ", "))
+		return "", fmt.Errorf("there is no account %q; there is %s", account, strings.Join(known, ", "))
 	}
 }

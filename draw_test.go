@@ -190,11 +190,11 @@ func TestDrawCrowd(t *testing.T) {
 
 func TestDrawExplanation(t *testing.T) {
 	five, capacity := int64(7200), finite(1e6)
-	first, id := "ann", "shunt_0123"
+	first, id := "bob", "shunt_0123"
 	until := drawNow.Add(42 * time.Minute)
 	view := func() *explainView {
 		return &explainView{Pool: "team", Request: &id, User: "bob", Model: "claude-opus-5-5", Decisions: []decisionView{
-			{Time: drawNow, Policy: "balanced", Account: &first, Reason: "policy", Words: "ann is best of 2 open: score 0.4; next is bob: score 0.1", Accounts: []standingView{
+			{Time: drawNow, Policy: "balanced", Account: &first, Reason: "pinned", Words: "bob is pinned", Accounts: []standingView{
 				{Name: "eve", Closed: &closureView{Kind: "bench", Reason: "usage window spent", Until: &until}, Score: finite(math.NaN()), Weight: 1, Words: "closed: usage window spent", Parts: partsView{Room: 1}},
 				{Name: "bob", Open: true, Score: 0.1, Weight: 5, Words: "score 0.1, week 40% used with 30% of its time left", Parts: partsView{FiveHour: &headView{Used: 0.4, Left: 0.4, ResetInS: &five, Capacity: &capacity}, SevenDay: &headView{Used: 0.4, Left: 0.3, ResetInS: &five}, Family: &headView{Used: 0.1, Left: 1}, Burn: 0.07, Room: 1}},
 				{Name: "key", Open: true, Score: 0.9, Priority: 1, Weight: 1, Words: "score 0.9", Parts: partsView{Bucket: 0.5, Room: 0.5}},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/internal/terminal"
 	"github.com/caddy-shunt/caddy-shunt/ledger"
 )
@@ -52,9 +53,17 @@ func usageCells(by []ledger.By, r *usageRow, mark terminal.Mark) (cells []termin
 	}
 	cost := "-"
 	if r.CostUSD != nil {
-		cost = r.CostUSD.String()
+		cost = sumWords(*r.CostUSD)
 	}
 	return append(cells, terminal.Marked(cost, mark))
+}
+
+// sumWords is an amount in cents, or more exactly when it is less than one.
+func sumWords(m anthropic.Money) string {
+	if m >= anthropic.Dollar/100 || m == 0 {
+		return m.String()
+	}
+	return costWords(&m)
 }
 
 // usageNotes say what the sums do not hold.

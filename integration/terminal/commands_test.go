@@ -86,7 +86,7 @@ func TestCheck(t *testing.T) {
 		{"shunt drain spare", 0, nil},
 		{"shunt status --check", 2, []string{"no account can serve"}},
 		{"shunt status", 0, nil},
-		{"shunt status --check --pool other", 1, []string{"no pool"}},
+		{"shunt status --check --pool other", 1, []string{"other", "there is default"}},
 	})
 	if _, said, _ := w.both("shunt", "status", "--check"); said != "" {
 		t.Errorf("it says more than its line: %s", said)

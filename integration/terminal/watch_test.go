@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // watchEvery is short, so that tests need not wait.
@@ -35,7 +36,7 @@ func TestWatchIsLive(t *testing.T) {
 		t.Errorf("requests, and there was none:\n%s", e.screen())
 	}
 	w.ask()
-	e.shows("VERDICT", "claude-sonnet-5-5", "served", "ann")
+	e.shows("VERDICT", "sonnet-5-5", "served", "ann")
 	if _, err := w.command("shunt", "drain", "second", "--reason", "for the test"); err != nil {
 		t.Fatal(err)
 	}
@@ -60,12 +61,6 @@ func TestWatchFollowsItsSize(t *testing.T) {
 	w.ask()
 	e := w.watch(160, 30)
 	e.shows("5 HOURS", "KIND", "api key")
-	footAt := func(row int) func(string) bool {
-		return func(screen string) bool {
-			lines := strings.Split(screen, "\n")
-			return len(lines) == row && strings.Contains(lines[row-1], "q quits")
-		}
-	}
 	e.until("the foot in row 30", footAt(30))
 	e.size(60, 40)
 	e.until("the foot in row 40", footAt(40))
@@ -191,4 +186,30 @@ func TestWatchNeedsATerminal(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	e.shows("TERM=dumb")
+}
+
+// The kernel tells of a new size; nobody waits for the next second.
+func TestWatchResizesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	e := w.in(100, 30, nil, "shunt", "status", "--watch", "--interval", "1h")
+	e.shows("q quits")
+	start := time.Now()
+	for _, rows := range []int{31, 32, 34, 36, 39, 43} {
+		e.size(100, rows)
+		e.until("the foot in the last row", footAt(rows))
+	}
+	// With the clock that ticks each second it would be five and more.
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("six sizes took %v", took)
+	}
+	e.press("q")
+	e.end()
+}
+
+// footAt tells whether the screen's last line is in that row.
+func footAt(row int) func(screen string) bool {
+	return func(screen string) bool {
+		lines := strings.Split(screen, "\n")
+		return len(lines) == row && strings.Contains(lines[row-1], "q quits")
+	}
 }

@@ -38,11 +38,14 @@ func Took(d time.Duration) string {
 	return Span(d)
 }
 
-// Clock names a moment in the zone of now: today by its time, other days with the day.
+// Clock names a moment in the zone of now: today by its time, other days with the
+// day, and what is near to the second.
 func Clock(t, now time.Time) string {
 	t = t.In(now.Location())
 	layout := "Mon 2 Jan 15:04"
 	switch {
+	case t.Sub(now).Abs() < 2*time.Minute:
+		layout = time.TimeOnly
 	case t.Year() != now.Year():
 		layout = "2 Jan 2006 15:04"
 	case t.YearDay() == now.YearDay():

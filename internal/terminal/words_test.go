@@ -35,7 +35,7 @@ func TestWords(t *testing.T) {
 	}
 	zone := time.FixedZone("", 2*3600)
 	now := time.Date(2026, 11, 23, 23, 30, 0, 0, zone)
-	for after, want := range map[time.Duration]string{10 * time.Minute: "23:40", time.Hour: "Tue 24 Nov 00:30", 60 * 24 * time.Hour: "22 Jan 2027 23:30"} {
+	for after, want := range map[time.Duration]string{10 * time.Minute: "23:40", 90 * time.Second: "23:31:30", 31 * time.Minute: "Tue 24 Nov 00:01", -time.Hour: "22:30", time.Hour: "Tue 24 Nov 00:30", 60 * 24 * time.Hour: "22 Jan 2027 23:30"} {
 		if got := Clock(now.Add(after).UTC(), now); got != want {
 			t.Errorf("in %v: %s", after, got)
 		}
