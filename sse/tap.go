@@ -3,7 +3,6 @@ package sse
 import (
 	"bytes"
 	"encoding/json"
-	"strconv"
 	"strings"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
@@ -21,13 +20,7 @@ const (
 	maxTapJSON = 8 << 20
 	// maxTapString is for identifiers.
 	maxTapString = 256
-	// tapDelta is what is looked at of a content_block_delta: beyond that size
-	// the frame around the text no longer matters for an estimate.
-	tapDelta = 512
 )
-
-// bytesPerToken is the usual rule of thumb for English prose.
-const bytesPerToken = 4
 
 // Result is what a tap has learned so far.
 type Result struct {
@@ -165,7 +158,7 @@ func (t *Tap) event(ev Event) {
 	switch string(kind(ev)) {
 	case "content_block_delta":
 		t.result.Deltas++
-		t.deltaTokens += int64(deltaText(ev.Data, ev.Size)+bytesPerToken-1) / bytesPerToken
+		t.deltaTokens += deltaTokens(ev.Data, ev.Size)
 	case "message_start":
 		t.messageStart(ev)
 	case "message_delta":
@@ -260,81 +253,5 @@ func bounded(data []byte) []byte {
 func setString(s *string, value gjson.Result) {
 	if value.Type == gjson.String {
 		*s = strings.Clone(value.Str[:min(len(value.Str), maxTapString)])
-	}
-}
-
-// What surrounds the text in a content_block_delta.
-var (
-	deltaHead = []byte(`"delta":{"type":"`)
-	deltaKey  = []byte(`":"`)
-	deltaTail = len(`"}}`)
-	// deltaFrame is the whole frame, for data whose layout is not the usual one.
-	deltaFrame = len(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":""}}`)
-)
-
-// deltaText tells how many bytes of generated text a content_block_delta of
-// size bytes carries, escapes undone, from data, which is a prefix of it or all of it. It reads
-// the layout that the API writes rather than JSON, for it runs on every delta;
-// with another layout the answer is rougher, never negative.
-func deltaText(data []byte, size int) int {
-	frame := max(size-deltaFrame, 0)
-	i := bytes.Index(data, deltaHead)
-	if i < 0 {
-		return frame
-	}
-	i += len(deltaHead)
-	n := bytes.IndexByte(data[i:], '"')
-	if n < 0 {
-		return frame
-	}
-	switch string(data[i : i+n]) {
-	case "signature_delta", "citations_delta":
-		return 0 // not written by the model, not charged as output
-	}
-	i += n
-	k := bytes.Index(data[i:], deltaKey)
-	if k < 0 {
-		return frame
-	}
-	i += k + len(deltaKey)
-	end := size - deltaTail
-	if size == len(data) {
-		// The API pads events with blanks between the closing braces.
-		end = len(bytes.TrimRight(data, "} ")) - 1
-	}
-	if end <= i {
-		return 0
-	}
-	if end <= len(data) {
-		return unescaped(data[i:end])
-	}
-	// The rest is taken to be like its beginning.
-	return int(int64(unescaped(data[i:])) * int64(end-i) / int64(max(len(data)-i, 1)))
-}
-
-// unescaped is how many bytes of UTF-8 the inside of a JSON string stands for.
-func unescaped(s []byte) (n int) {
-	for {
-		i := bytes.IndexByte(s, '\\')
-		if i < 0 || i+1 >= len(s) {
-			return n + len(s)
-		}
-		n += i
-		if s[i+1] != 'u' || i+6 > len(s) {
-			n++
-			s = s[i+2:]
-			continue
-		}
-		switch r, err := strconv.ParseUint(string(s[i+2:i+6]), 16, 16); {
-		case err != nil || r >= 0x800 && (r < 0xd800 || r > 0xdfff):
-			n += 3
-		case r >= 0xd800:
-			n += 2 // half of a pair that is four bytes
-		case r >= 0x80:
-			n += 2
-		default:
-			n++
-		}
-		s = s[i+6:]
 	}
 }

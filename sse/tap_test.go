@@ -195,40 +195,6 @@ func TestStreamTapBounds(t *testing.T) {
 	}
 }
 
-func TestDeltaText(t *testing.T) {
-	delta := func(body string) string { return `{"type":"content_block_delta","index":12,"delta":{` + body + `}}` }
-	long := strings.Repeat("w", 3000)
-	for _, tc := range []struct {
-		name, data string
-		want       int
-	}{
-		{"text", delta(`"type":"text_delta","text":"Hello, you"`), 10},
-		{"empty", delta(`"type":"text_delta","text":""`), 0},
-		{"input", delta(`"type":"input_json_delta","partial_json":"{\"a\":\"} \"}"`), len(`{"a":"} "}`)},
-		{"escapes", delta(`"type":"text_delta","text":"a\n\t\\\"\/b"`), 7},
-		{"other letters, plain", delta(`"type":"text_delta","text":"Größe 東京 🙂"`), len("Größe 東京 🙂")},
-		{"other letters, escaped", delta(`"type":"text_delta","text":"Gr\u00f6\u00dfe \u6771\u4eac \ud83d\ude42\u0041"`), len("Größe 東京 🙂A")},
-		{"escapes that break off", delta(`"type":"text_delta","text":"ab\u00"`), 5},
-		{"kept in part, escaped", delta(`"type":"text_delta","text":"` + strings.Repeat(`\n`, 1500) + `"`), 1500},
-		{"thinking", delta(`"type":"thinking_delta","thinking":"hm"`), 2},
-		{"padded", `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello "}      }`, 6},
-		{"signature", delta(`"type":"signature_delta","signature":"AAAA"`), 0},
-		{"citation", delta(`"type":"citations_delta","citation":{"type":"x"}`), 0},
-		{"kept in part", delta(`"type":"text_delta","text":"` + long + `"`), 3000},
-		{"other order", delta(`"text":"` + long + `","type":"text_delta"`), 3001},
-		{"unknown", delta(`"type":"new_delta"`), 0},
-		{"blanks", `{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello, you"}}`, 10 + 8},
-		{"nothing", ``, 0},
-		{"broken", `"delta":{"type":"`, 0},
-		{"broken in the text", `"delta":{"type":"x","y":"`, 0},
-	} {
-		kept := tc.data[:min(len(tc.data), tapDelta)]
-		if got := deltaText([]byte(kept), len(tc.data)); got != tc.want {
-			t.Errorf("%s: %d bytes of text, want %d", tc.name, got, tc.want)
-		}
-	}
-}
-
 func TestJSONTap(t *testing.T) {
 	const message = `{"id":"msg_01","type":"message","role":"assistant","model":"claude-opus-5",
 		"content":[{"type":"text","text":"{\"usage\":{\"input_tokens\":5}} and more, much more"}],"stop_reason":"end_turn",
