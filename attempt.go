@@ -279,7 +279,11 @@ func (x *exchange) answerOf(a *attempt, refreshable bool) *anthropic.Answer {
 func (x *exchange) begin(a *attempt) {
 	own := strings.HasPrefix(strings.ToLower(a.resp.Header.Get("Content-Type")), "application/json")
 	if own {
-		head := make([]byte, 4<<10)
+		size := int64(4 << 10)
+		if told := a.resp.ContentLength; told > 0 {
+			size = min(size, told)
+		}
+		head := make([]byte, size)
 		begun := time.Now()
 		n, err := io.ReadAtLeast(a.body, head, 1)
 		x.awaited(begun)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -105,7 +106,10 @@ type patient struct {
 	text []byte
 	// unloaded is true when the file that was named is not what runs.
 	unloaded bool
-	caddy    caddy.Context
+	// caddy loads modules; loading is held meanwhile, since a context is not for several
+	// goroutines.
+	caddy   caddy.Context
+	loading sync.Mutex
 	// dataDir is where the running Caddy has its default storage; empty when it has
 	// not said it. This process may have another environment.
 	dataDir string

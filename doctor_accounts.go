@@ -33,6 +33,8 @@ func (p *patient) transport(h *Handler) (_ http.RoundTripper, err error) {
 	if config.TransportRaw == nil {
 		config.TransportRaw = json.RawMessage(`{"protocol":"http"}`)
 	}
+	p.loading.Lock()
+	defer p.loading.Unlock()
 	mod, err := p.caddy.LoadModule(&config, "TransportRaw")
 	if err != nil && strings.Contains(err.Error(), caddy.ErrNotConfigured.Error()) { // Caddy does not wrap it
 		return nil, doctor.ErrNotHere

@@ -64,7 +64,6 @@ func (x *exchange) keepAlive(w *pool.Waiting) (context.Context, context.CancelFu
 func (x *exchange) ping() error {
 	if !x.opened {
 		x.opened = true
-		x.setPlaceholders()
 		h := x.w.Header()
 		h.Set("Content-Type", "text/event-stream")
 		h.Set("Cache-Control", "no-cache")
@@ -112,7 +111,6 @@ func (x *exchange) relayInStream(a *attempt) {
 		}
 	}
 	x.result.account = a.account
-	x.setPlaceholders()
 	x.writeError(envelopeOf(a.head, &misfit))
 }
 

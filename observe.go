@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/pool"
@@ -20,38 +21,16 @@ func setPerson(r *http.Request, who person) {
 	}
 }
 
-// describe tells about the exchange in placeholders and response headers, just
-// before the response head is sent.
+// describe tells about the exchange in response headers, just before the head is sent.
 func (x *exchange) describe() {
-	account := x.setPlaceholders()
 	if x.opened {
 		return
 	}
 	h := x.w.Header()
 	h.Set("X-Shunt-Attempts", strconv.Itoa(x.attempts))
-	if account != "" && (x.who.admin || x.h.ExposeAccount) {
-		h.Set("X-Shunt-Account", account)
+	if x.result.account != nil && (x.who.admin || x.h.ExposeAccount) {
+		h.Set("X-Shunt-Account", x.result.account.member.Name)
 	}
-}
-
-// setPlaceholders tells in placeholders what is known by now, and returns the
-// account's name, empty for none.
-func (x *exchange) setPlaceholders() (account string) {
-	if x.result.account != nil {
-		account = x.result.account.member.Name
-	}
-	if repl := replacer(x.r); repl != nil {
-		repl.Set("http.shunt.account", account)
-		repl.Set("http.shunt.attempts", x.attempts)
-		repl.Set("http.shunt.model", x.facts.Model)
-		repl.Set("http.shunt.request_id", x.id)
-		repl.Set("http.shunt.pool", x.h.Pool)
-		repl.Set("http.shunt.endpoint", x.endpoint.String())
-		repl.Set("http.shunt.session", truncate(x.facts.Session))
-		repl.Set("http.shunt.reason", x.result.choice)
-		repl.Set("http.shunt.waited", x.waited.Seconds())
-	}
-	return account
 }
 
 // finish records how the exchange ended, also when it ends in a panic.
@@ -84,24 +63,6 @@ func (x *exchange) finish() {
 	x.audit(&record, took)
 }
 
-// setFinal tells in placeholders what is known only now that the request has ended.
-func (x *exchange) setFinal(r *pool.Record) {
-	repl := replacer(x.r)
-	if repl == nil {
-		return
-	}
-	x.setPlaceholders()
-	repl.Set("http.shunt.verdict", r.Verdict)
-	repl.Set("http.shunt.error", x.result.trouble())
-	repl.Set("http.shunt.tokens_in", r.Usage.InputTokens)
-	repl.Set("http.shunt.tokens_out", r.Usage.OutputTokens)
-	repl.Set("http.shunt.tokens_cache_read", r.Usage.CacheReadTokens)
-	repl.Set("http.shunt.tokens_cache_write", r.Usage.CacheWriteTokens)
-	if r.CostUSD != nil {
-		repl.Set("http.shunt.cost_usd", r.CostUSD.Dollars())
-	}
-}
-
 // trouble says why the request was not served, empty if it was.
 func (r *result) trouble() string {
 	if r.failure == "" && r.reason != r.choice {
@@ -110,45 +71,47 @@ func (r *result) trouble() string {
 	return r.failure
 }
 
-// logFields adds to Caddy's access log line of this request, and tells the same in
-// placeholders.
+// logFields adds to Caddy's access log line of this request, and lets placeholders tell
+// the same. It is one field that writes itself as many if there is a log: each field that
+// is set costs Caddy an allocation and more.
 func (x *exchange) logFields(r *pool.Record) {
-	x.setFinal(r)
-	extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
-	if !ok {
-		return
+	x.final = r
+	if extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.Field{Key: "shunt", Type: zapcore.InlineMarshalerType, Interface: x})
 	}
-	for _, field := range []zap.Field{
-		zap.String("shunt_request_id", r.ID),
-		zap.String("shunt_endpoint", r.Endpoint),
-		zap.String("shunt_account", r.Account),
-		zap.String("shunt_reason", x.result.choice),
-		zap.Int("shunt_attempts", r.Attempts),
-		zap.String("shunt_model", r.Model),
-		zap.String("shunt_verdict", r.Verdict),
-		zap.Int64("shunt_tokens_in", r.Usage.InputTokens),
-		zap.Int64("shunt_tokens_out", r.Usage.OutputTokens),
-		zap.Int64("shunt_tokens_cache_read", r.Usage.CacheReadTokens),
-		zap.Int64("shunt_tokens_cache_write", r.Usage.CacheWriteTokens),
-		zap.String("shunt_session", truncate(x.facts.Session)),
-	} {
-		extra.Set(field)
-	}
+}
+
+// MarshalLogObject implements zapcore.ObjectMarshaler with the fields of the access log.
+func (x *exchange) MarshalLogObject(to zapcore.ObjectEncoder) error {
+	r := x.final
+	to.AddString("shunt_request_id", r.ID)
+	to.AddString("shunt_endpoint", r.Endpoint)
+	to.AddString("shunt_account", r.Account)
+	to.AddString("shunt_reason", x.result.choice)
+	to.AddInt("shunt_attempts", r.Attempts)
+	to.AddString("shunt_model", r.Model)
+	to.AddString("shunt_verdict", r.Verdict)
+	to.AddInt64("shunt_tokens_in", r.Usage.InputTokens)
+	to.AddInt64("shunt_tokens_out", r.Usage.OutputTokens)
+	to.AddInt64("shunt_tokens_cache_read", r.Usage.CacheReadTokens)
+	to.AddInt64("shunt_tokens_cache_write", r.Usage.CacheWriteTokens)
+	to.AddString("shunt_session", truncate(x.facts.Session))
 	if x.h.Pool != DefaultPool {
-		extra.Set(zap.String("shunt_pool", x.h.Pool))
+		to.AddString("shunt_pool", x.h.Pool)
 	}
 	if trouble := x.result.trouble(); trouble != "" {
-		extra.Set(zap.String("shunt_error", trouble))
+		to.AddString("shunt_error", trouble)
 	}
 	if x.waited > 0 {
-		extra.Set(zap.Duration("shunt_waited", x.waited))
+		to.AddDuration("shunt_waited", x.waited)
 	}
 	if x.result.firstByte > 0 {
-		extra.Set(zap.Duration("shunt_first_byte", x.result.firstByte))
+		to.AddDuration("shunt_first_byte", x.result.firstByte)
 	}
 	if r.CostUSD != nil {
-		extra.Set(zap.Float64("shunt_cost_usd", r.CostUSD.Dollars()))
+		to.AddFloat64("shunt_cost_usd", r.CostUSD.Dollars())
 	}
+	return nil
 }
 
 // truncate bounds what a client's word may take in logs and records.

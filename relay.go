@@ -104,7 +104,6 @@ func (x *exchange) commit(a *attempt) {
 	x.result.firstByte = time.Since(x.started)
 	x.result.added = max(0, x.result.firstByte-x.waited-x.away)
 	if x.opened {
-		x.setPlaceholders()
 		return
 	}
 	h := x.w.Header()

@@ -30,6 +30,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	x := &exchange{h: h, w: w, r: r, route: route, endpoint: route.Endpoint, started: time.Now(), id: "shunt_" + strings.ReplaceAll(uuid.NewString(), "-", "")}
 	w.Header().Set("X-Shunt-Request-Id", x.id)
+	if repl := replacer(r); repl != nil {
+		repl.Map(x.placeholder)
+	}
 	if !takes(w, r, route.Methods...) {
 		x.refused(http.StatusMethodNotAllowed, "caller", "the method is not one of this endpoint's")
 		return nil
@@ -91,6 +94,9 @@ type exchange struct {
 	endpoint anthropic.Endpoint
 	started  time.Time
 	tracer   trace.Tracer // nil when nobody traces the request
+
+	// final is the record of the request once it has ended.
+	final *pool.Record
 
 	body  []byte
 	facts anthropic.Facts
