@@ -111,22 +111,29 @@ const (
 // may be dated, an alias (-latest), or have a suffix in brackets; a version that is
 // not in the table is another model.
 func (t *Prices) PriceOf(model string, at time.Time) (Price, bool) {
+	of := t.pricesOf(model)
+	var buffer [len(time.DateOnly)]byte
+	day := at.UTC().AppendFormat(buffer[:0], time.DateOnly)
+	for i := range of {
+		if of[i].From <= string(day) {
+			return of[i], true
+		}
+	}
+	return Price{}, false
+}
+
+// pricesOf are the prices of a model, the latest first; none if they are not known.
+func (t *Prices) pricesOf(model string) []Price {
 	if i := strings.LastIndexAny(model, "./"); i >= 0 {
 		model = model[i+1:] // the provider's prefix on other clouds
 	}
 	for base := model; base != ""; {
 		if of := t.byModel[base]; of != nil && sameModel(model[len(base):]) {
-			day := at.UTC().Format(time.DateOnly)
-			for _, p := range of {
-				if p.From <= day {
-					return p, true
-				}
-			}
-			return Price{}, false
+			return of
 		}
 		base = base[:max(0, strings.LastIndexAny(base, "-@[:"))]
 	}
-	return Price{}, false
+	return nil
 }
 
 // sameModel reports whether what follows the name of a model in an id leaves it the
@@ -179,16 +186,10 @@ var usualPrice = BuiltInPrices.byModel["claude-sonnet-5"][0]
 // at list price. Upstream does not tell how it weighs models and kinds of tokens;
 // prices are the nearest that is published.
 func Load(model string, u Usage) float64 {
-	p, ok := BuiltInPrices.latest(model)
-	if !ok {
-		p = usualPrice
+	if of := BuiltInPrices.pricesOf(model); len(of) > 0 {
+		return of[0].perMillion(u)
 	}
-	return p.perMillion(u)
-}
-
-// latest is the newest price of a model.
-func (t *Prices) latest(model string) (Price, bool) {
-	return t.PriceOf(model, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
+	return usualPrice.perMillion(u)
 }
 
 func (p *Price) perMillion(u Usage) float64 {

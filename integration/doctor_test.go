@@ -193,8 +193,9 @@ func TestDoctorWithoutCaddy(t *testing.T) {
 		}
 	}
 
-	s.write(strings.Replace(s.config, "bind 127.0.0.1", "log\n\tencode", 1))
-	if err := os.Chmod(s.caddyfile(), 0o666); err != nil { //nolint:gosec // the fault
+	others := strings.Replace(s.config, s.url, "http://claude.example.com"+s.url[strings.LastIndexByte(s.url, ':'):], 1)
+	s.write(strings.Replace(others, "bind 127.0.0.1", "log\n\tencode", 1))
+	if err := os.Chmod(s.caddyfile(), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	d = s.doctor("--json")

@@ -18,7 +18,9 @@ type account struct {
 	limits  *limits
 	// suspect is set by a trouble whose end is a guess: until an answer shows
 	// that the account serves again, one request at a time tries it.
-	suspect  bool
+	suspect bool
+	// ordered tells that order may close the account.
+	ordered  bool
 	inFlight int
 	limit    inFlightLimit
 	// The pool's pick in which the account was last found to have the prefix, to be
@@ -30,7 +32,7 @@ type account struct {
 	// identity says whose limits these are, empty when nobody knows; see Identify.
 	identity   string
 	identityAt time.Time // when it was learned
-	order      order
+	order      order     // see setOrder
 	// closedUntil and closedReason are of a limit of the operator's own, see CloseFor.
 	closedUntil  time.Time
 	closedReason string

@@ -10,7 +10,7 @@ import (
 
 // busyPool is a pool in use: every account has told its windows and has been
 // charged, and every session has a place.
-func busyPool(b *testing.B, accounts, sessions int) (*Group, []string) {
+func busyPool(b testing.TB, accounts, sessions int) (*Group, []string) {
 	b.Helper()
 	var ms []*Member
 	for i := range accounts {

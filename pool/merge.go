@@ -79,7 +79,7 @@ func (p *Pool) hear(t *accountFacts, told *peer, now time.Time) *peerAccount {
 	if newer(t.IdentityAt, t.Identity, a.identityAt, a.identity) {
 		p.identify(a, t.Identity, t.IdentityAt)
 	}
-	a.order.hear(t.Order)
+	a.hearOrder(t.Order)
 	heard := &peerAccount{totals: t.Totals, cost: t.Cost}
 	if sane(t.Burn.Sum, mostRestored) {
 		heard.burn = t.Burn

@@ -43,11 +43,15 @@ func (o *order) text() string {
 	return kind + o.Until.UTC().Format(time.RFC3339Nano) + o.Reason
 }
 
-// hear takes over an order that was given later.
-func (o *order) hear(told order) {
-	if newer(told.At, told.text(), o.At, o.text()) {
-		*o = told
+// hearOrder takes over an order that was given later.
+func (a *account) hearOrder(told order) {
+	if newer(told.At, told.text(), a.order.At, a.order.text()) {
+		a.setOrder(told)
 	}
+}
+
+func (a *account) setOrder(o order) {
+	a.order, a.ordered = o, o.Drained || !o.Until.IsZero()
 }
 
 // Drain gives the account (Member.Key) no new requests until Undrain; those that it
@@ -74,7 +78,7 @@ func (p *Pool) order(key string, o order) bool {
 		return false
 	}
 	o.At = p.now()
-	a.order = o
+	a.setOrder(o)
 	p.ordered()
 	return true
 }
@@ -114,7 +118,7 @@ func (p *Pool) Unbench(key string) (ended int, ok bool) {
 	}
 	if !a.order.Drained && a.order.closes(now) {
 		ended++
-		a.order = order{At: now}
+		a.setOrder(order{At: now})
 	}
 	a.limits.changed()
 	p.ordered()

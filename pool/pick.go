@@ -320,7 +320,7 @@ func (g *Group) closedBy(i int, req *Request, family, only string, now time.Time
 		return ClosedBound
 	case len(req.Tried) > 0 && slices.Contains(req.Tried, m.Key):
 		return ClosedTried
-	case a.order.closes(now):
+	case a.ordered && a.order.closes(now):
 		return ClosedOrder
 	}
 	if a.benched() {
@@ -332,7 +332,7 @@ func (g *Group) closedBy(i int, req *Request, family, only string, now time.Time
 	if m.MaxConcurrent > 0 && a.inFlight >= m.MaxConcurrent || req.paid() && a.limit.reached(a.inFlight) {
 		return ClosedFull
 	}
-	if m.PlanOnly && req.paid() || now.Before(a.closedUntil) && req.spends() {
+	if m.PlanOnly && req.paid() || !a.closedUntil.IsZero() && now.Before(a.closedUntil) && req.spends() {
 		if b, busy := g.closing(i, family, now); b != nil {
 			return ClosedLimit
 		} else if busy {

@@ -188,7 +188,7 @@ func (p *Pool) restoreAccount(s *accountSnapshot, now time.Time) {
 	if s.IdentityAt.After(a.identityAt) {
 		p.identify(a, s.Identity, s.IdentityAt)
 	}
-	a.order.hear(s.Order)
+	a.hearOrder(s.Order)
 	fresh := a.turn == 0
 	l := a.limits
 	l.changed()
