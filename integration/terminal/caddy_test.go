@@ -26,9 +26,12 @@ type world struct {
 	home  string
 	url   string
 	admin string
-	cmd   *exec.Cmd
-	done  chan struct{}
-	log   *bytes.Buffer // complete once done is closed
+	// socket listens for all Caddys of this world: a port that was only found to be free
+	// could be another's too, since Caddy shares its ports.
+	socket *os.File
+	cmd    *exec.Cmd
+	done   chan struct{}
+	log    *bytes.Buffer // complete once done is closed
 }
 
 const annKey = "key-of-ann"
@@ -53,8 +56,12 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer listener.Close()
 	w.url = "http://" + listener.Addr().String()
-	_ = listener.Close()
+	if w.socket, err = listener.(*net.TCPListener).File(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.socket.Close() })
 	config := fmt.Sprintf(`{
 	admin %s
 	persist_config off
@@ -62,6 +69,7 @@ func newWorld(t *testing.T) *world {
 	storage file_system %s
 }
 %s {
+	bind fd/3
 	shunt {
 		upstream %s
 		policy least_used
@@ -108,6 +116,7 @@ func (w *world) start() {
 	w.cmd = exec.Command(caddyPath, "run", "--config", w.caddyfile(), "--adapter", "caddyfile")
 	w.cmd.Dir, w.cmd.Env = w.home, w.environment()
 	w.cmd.Stdout, w.cmd.Stderr = w.log, w.log
+	w.cmd.ExtraFiles = []*os.File{w.socket} // file descriptor 3
 	if err := w.cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -116,8 +125,10 @@ func (w *world) start() {
 		close(done)
 	}(w.cmd, w.done)
 	deadline := time.Now().Add(30 * time.Second)
+	// The socket takes calls also when no Caddy answers them.
+	client := http.Client{Timeout: time.Second}
 	for {
-		resp, err := http.Get(w.url + "/health")
+		resp, err := client.Get(w.url + "/health")
 		if err == nil {
 			_ = resp.Body.Close()
 			if out, err := w.command("shunt", "status", "--check"); err == nil && strings.Contains(out, "can serve") {

@@ -30,7 +30,7 @@ type emulator struct {
 	cmd    *exec.Cmd
 	ended  chan error
 
-	mu  sync.Mutex
+	mu  sync.Mutex // guards vt and raw
 	raw bytes.Buffer
 }
 
@@ -83,8 +83,8 @@ func (e *emulator) read() {
 		n, err := e.master.Read(buffer)
 		e.mu.Lock()
 		e.raw.Write(buffer[:n])
-		e.mu.Unlock()
 		_, _ = e.vt.Write(buffer[:n])
+		e.mu.Unlock()
 		if err != nil {
 			return
 		}
@@ -94,7 +94,9 @@ func (e *emulator) read() {
 // size changes the terminal's size, which the kernel tells the command.
 func (e *emulator) size(columns, rows int) {
 	e.t.Helper()
+	e.mu.Lock()
 	e.vt.Resize(columns, rows)
+	e.mu.Unlock()
 	if err := pty.Setsize(e.master, &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)}); err != nil {
 		e.t.Fatal(err)
 	}
@@ -108,7 +110,25 @@ func (e *emulator) press(keys string) {
 }
 
 // screen is what one sees.
-func (e *emulator) screen() string { return strings.TrimRight(e.vt.String(), " \n") }
+func (e *emulator) screen() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return strings.TrimRight(e.vt.String(), " \n")
+}
+
+// cursor tells whether the cursor shows.
+func (e *emulator) cursor() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.vt.CursorVisible()
+}
+
+// alternate tells whether it is the alternate screen.
+func (e *emulator) alternate() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.vt.Mode()&vt10x.ModeAltScreen != 0
+}
 
 // written is everything that the command wrote.
 func (e *emulator) written() string {
@@ -182,16 +202,18 @@ func (e *emulator) mustBeGivenBack() {
 			e.t.Errorf("%q was written %d times and %q %d times", on, strings.Count(raw, on), off, strings.Count(raw, off))
 		}
 	}
-	if e.vt.Mode()&vt10x.ModeAltScreen != 0 {
+	if e.alternate() {
 		e.t.Error("it is still the alternate screen")
 	}
-	if !e.vt.CursorVisible() {
+	if !e.cursor() {
 		e.t.Error("the cursor is hidden")
 	}
 }
 
 // colours counts the cells that have one.
 func (e *emulator) colours() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	columns, rows := e.vt.Size()
 	for y := range rows {
 		for x := range columns {

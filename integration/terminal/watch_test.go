@@ -26,8 +26,8 @@ func TestWatchIsLive(t *testing.T) {
 	if strings.Contains(e.screen(), beforeIt) {
 		t.Errorf("it is not a screen of its own:\n%s", e.screen())
 	}
-	if e.vt.CursorVisible() {
-		t.Error("the cursor shows")
+	if e.cursor() || !e.alternate() {
+		t.Error("the cursor shows, or it is not the alternate screen")
 	}
 	if e.colours() == 0 {
 		t.Errorf("no colours:\n%s", e.screen())
@@ -103,7 +103,7 @@ func TestWatchOutlivesCaddy(t *testing.T) {
 	if out, err := w.command("shunt", "bench", "first", "--for", "30m"); err != nil {
 		t.Fatal(out, err)
 	}
-	e.shows("2 of 3 accounts can serve", "in 30m")
+	e.shows("2 of 3 accounts can serve", "benched by")
 	if err := exec.Command(caddyPath, "reload", "--config", w.caddyfile(), "--adapter", "caddyfile", "--address", w.admin, "--force").Run(); err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Span is a length of time for people, in its two largest units: 3d4h, 2h10m, 42m, 30s.
+// Span is a length of time for people, rounded to its two largest units: 3d4h, 2h10m, 42m, 30s.
 func Span(d time.Duration) string {
 	s := int64(max(d, 0).Round(time.Second) / time.Second)
 	two := func(large int64, unit string, small int64, smaller string) string {
@@ -16,15 +16,16 @@ func Span(d time.Duration) string {
 		}
 		return fmt.Sprintf("%d%s%d%s", large, unit, small, smaller)
 	}
+	minutes, hours := (s+30)/60, (s+1800)/3600
 	switch {
 	case s < 90:
 		return fmt.Sprintf("%ds", s)
-	case s < 3600:
-		return fmt.Sprintf("%dm", s/60)
-	case s < 2*86400:
-		return two(s/3600, "h", s/60%60, "m")
+	case minutes < 60:
+		return fmt.Sprintf("%dm", minutes)
+	case minutes < 48*60:
+		return two(minutes/60, "h", minutes%60, "m")
 	}
-	return two(s/86400, "d", s/3600%24, "h")
+	return two(hours/24, "d", hours%24, "h")
 }
 
 // Took is how long something took, more exactly than Span.

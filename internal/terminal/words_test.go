@@ -9,14 +9,14 @@ import (
 
 func TestWords(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		-time.Hour: "0s", 0: "0s", 400 * time.Millisecond: "0s", 89 * time.Second: "89s", 90 * time.Second: "1m", 59*time.Minute + 59*time.Second: "59m",
-		time.Hour: "1h", 130 * time.Minute: "2h10m", 47*time.Hour + 59*time.Minute: "47h59m", 48 * time.Hour: "2d", 76 * time.Hour: "3d4h",
+		-time.Hour: "0s", 0: "0s", 400 * time.Millisecond: "0s", 89 * time.Second: "89s", 90 * time.Second: "2m", 59*time.Minute + 29*time.Second: "59m", 59*time.Minute + 30*time.Second: "1h",
+		time.Hour: "1h", 130 * time.Minute: "2h10m", 47*time.Hour + 59*time.Minute: "47h59m", 48*time.Hour - time.Second: "2d", 48 * time.Hour: "2d", 76*time.Hour - time.Minute: "3d4h",
 	} {
 		if got := Span(d); got != want {
 			t.Errorf("%v: %s", d, got)
 		}
 	}
-	for d, want := range map[time.Duration]string{0: "0ms", 999 * time.Millisecond: "999ms", 1500 * time.Millisecond: "1.5s", 99 * time.Second: "99.0s", 100 * time.Second: "1m"} {
+	for d, want := range map[time.Duration]string{0: "0ms", 999 * time.Millisecond: "999ms", 1500 * time.Millisecond: "1.5s", 99 * time.Second: "99.0s", 100 * time.Second: "2m"} {
 		if got := Took(d); got != want {
 			t.Errorf("%v: %s", d, got)
 		}
