@@ -240,7 +240,7 @@ func (s *Standing) Words() string {
 	if s.Closed.Kind != Open {
 		return "closed: " + s.Closed.Reason
 	}
-	parts := []string{fmt.Sprintf("score %.3g", s.Score)}
+	parts := []string{fmt.Sprintf("score %.3g", s.Score+0)}
 	window := func(name string, w *Window) {
 		if w.ResetIn > 0 {
 			parts = append(parts, fmt.Sprintf("%s %.0f%% used with %.0f%% of its time left", name, 100*w.Used, 100*w.Left))
