@@ -1,7 +1,6 @@
 package shunt
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -232,13 +232,38 @@ func (x *exchange) upstreamRequest(ctx context.Context, acct *account, cred cred
 	}
 	if x.r.Method == http.MethodPost {
 		req.ContentLength = int64(len(x.body))
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.body)), nil }
+		req.GetBody = func() (io.ReadCloser, error) { return &sentBody{rest: x.body}, nil }
 		req.Body, _ = req.GetBody()
 		if len(x.body) == 0 {
 			req.Body = http.NoBody
 		}
 	}
 	return req.WithContext(ctx)
+}
+
+// sentBody is a request's body on its way to upstream. It lets go of what was sent: the
+// transport keeps a request, and with it this reader, until its answer has ended.
+type sentBody struct {
+	mu   sync.Mutex // the transport may close it while it reads
+	rest []byte
+}
+
+func (b *sentBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := copy(p, b.rest)
+	if b.rest = b.rest[n:]; len(b.rest) > 0 {
+		return n, nil
+	}
+	b.rest = nil
+	return n, io.EOF
+}
+
+func (b *sentBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rest = nil
+	return nil
 }
 
 // classify reads as much of the answer as its verdict needs.

@@ -1,0 +1,66 @@
+package shunt
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestBodyIsLetGo: a request's body is held until its answer has begun, to be sent again,
+// and no longer: an answer may take minutes.
+func TestBodyIsLetGo(t *testing.T) {
+	const streams, size = 12, 4 << 20
+	began, finish := make(chan struct{}, streams), make(chan struct{})
+	tried := make(map[string]int)
+	var mu sync.Mutex
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		mu.Lock()
+		tried[r.Header.Get("X-Number")]++
+		first := tried[r.Header.Get("X-Number")] == 1
+		mu.Unlock()
+		if n < size || first { // each is sent twice, whole
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"usage\":{\"input_tokens\":1}}}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		began <- struct{}{}
+		<-finish
+		fmt.Fprint(w, "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n")
+	}))
+	defer upstream.Close()
+	b := newFour(t, "")
+	for _, a := range b.h.accounts {
+		a.base.host = strings.TrimPrefix(upstream.URL, "http://")
+	}
+	body := `{"model":"claude-sonnet-5","max_tokens":100,"stream":true,"messages":[{"role":"user","content":"` + strings.Repeat("x", size) + `"}]}`
+	before := inUse()
+	var all sync.WaitGroup
+	for i := range streams {
+		all.Go(func() { b.ask(body, "X-Number", fmt.Sprint(i)).mustServe(t, "a large request") })
+	}
+	for range streams {
+		<-began
+	}
+	if held := inUse() - before; held > streams*size/4 {
+		t.Errorf("%d MB are held for %d streams of requests of %d MB", held>>20, streams, size>>20)
+	}
+	close(finish)
+	all.Wait()
+}
+
+// inUse is the memory that is in use after a collection.
+func inUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
