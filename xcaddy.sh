@@ -178,7 +178,7 @@ sdks() {
 
 browser() {
 	caddy=$PWD/caddy demo=$PWD/bin/caddy-demo out=$PWD/bin/browser.log
-	(cd integration/browser && npm ci --silent && SHUNT_CADDY=$caddy SHUNT_DEMO=$demo CHROMIUM=$(command -v "${CHROMIUM:-chromium}") node --test --test-reporter=tap --test-concurrency=1 dashboard.test.js >"$out" 2>&1) || { tail -n 120 "$out"; return 1; }
+	(cd integration/browser && npm ci --silent && SHUNT_CADDY=$caddy SHUNT_DEMO=$demo CHROMIUM=$(command -v "${CHROMIUM:-chromium}") node --test --test-reporter=tap --test-concurrency=1 --test-timeout=180000 dashboard.test.js >"$out" 2>&1) || { tail -n 120 "$out"; return 1; }
 	grep -E '^# pass [1-9]' "$out" || { tail -n 60 "$out"; return 1; }
 }
 

@@ -72,7 +72,7 @@ export class Charts {
     const clock = new Intl.DateTimeFormat(undefined, history.range === 'week' ? { weekday: 'short', day: 'numeric' } : { hour: '2-digit', minute: '2-digit' });
     const times = { ...axis, space: 60, values: (_, ticks) => ticks.map((t) => clock.format(new Date(t * 1000))) };
     return new window.uPlot({
-      width: this.width(), height: 170, legend: { show: false }, cursor: { show: false }, scales: { y: scale },
+      width: this.width(), height: 170, padding: [8, 24, 0, 0], legend: { show: false }, cursor: { show: false }, scales: { y: scale },
       axes: [times, { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (plan.axis ?? plan.words)(v)) }],
       series: [{}, ...lines.map(([name], i) => ({ label: name, stroke: colours(i), width: 2, dash: i >= 8 ? [6, 4] : undefined, spanGaps: false, points: { size: 4, filter: lonely } }))],
     }, [history.points.map((p) => p.t_ms / 1000), ...lines.map(([, values]) => values)], canvas);

@@ -42,6 +42,9 @@ export async function until(what, check, within = 15000) {
   }
 }
 
+/** answers reports whether anything answers at an address. */
+const answers = (url) => fetch(url, { signal: AbortSignal.timeout(2000) }).then(() => true, () => false);
+
 class Process {
   constructor(binary, home, name) {
     this.binary = binary;
@@ -66,19 +69,30 @@ class Process {
 
 /** World is everything that a test needs. */
 export class World {
-  static async begin({ accounts, block }) {
+  static async begin(options) {
     const w = new World();
+    try {
+      await w.start(options);
+    } catch (error) {
+      // A process that is left would keep the tests from ending.
+      for (const p of [w.fake, w.caddy]) p?.child?.kill('SIGKILL');
+      throw new Error(`${error.message}\n${w.fake?.log ?? ''}${w.caddy?.log ?? ''}`);
+    }
+    return w;
+  }
+
+  async start({ accounts, block }) {
+    const w = this;
     w.home = mkdtempSync(join(tmpdir(), 'shunt-browser-'));
     [w.port, w.adminPort, w.fakePort] = [await freePort(), await freePort(), await freePort()];
     w.url = `http://127.0.0.1:${w.port}`;
     w.fakeURL = `http://127.0.0.1:${w.fakePort}`;
     w.fake = new Process(demo, w.home, 'fake');
     w.fake.start(`{\n\tadmin off\n\tpersist_config off\n\tfakeclaude {\n\t\tlisten 127.0.0.1:${w.fakePort}\n\t\tspeed 1\n${accounts}\n\t}\n}\n`);
-    await until('the fake upstream listens', () => fetch(`${w.fakeURL}/_fake/accounts`).then((r) => r.ok, () => false));
+    await until('the fake upstream listens', () => answers(`${w.fakeURL}/_fake/accounts`));
     w.caddy = new Process(caddy, w.home, 'shunt');
     w.caddy.start(w.config(block));
     await w.listening();
-    return w;
   }
 
   config(block) {
@@ -89,7 +103,7 @@ export class World {
   listening() {
     return until('shunt listens', async () => {
       if (this.caddy.child.exitCode !== null) throw new Error(`Caddy has ended:\n${this.caddy.log}`);
-      return fetch(`${this.url}/health`).then(() => true, () => false);
+      return answers(`${this.url}/health`);
     });
   }
 
