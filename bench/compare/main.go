@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,13 +12,13 @@ import (
 )
 
 type options struct {
-	root, caddy, profiles   string
-	short                   bool
-	pairs                   int
-	caddyProcs, upstreamPro int
-	loadProcs               int
-	only                    string
-	parts                   []string
+	root, caddy, profiles string
+	short                 bool
+	pairs                 int
+	caddyProcs, loadProcs int
+	upstreamProcs         int
+	only                  string
+	parts                 []string
 }
 
 func main() {
@@ -31,7 +30,7 @@ func main() {
 	flag.IntVar(&o.pairs, "pairs", 0, "how many pairs of runs each load gets, instead of its own number; the page is not written")
 	flag.StringVar(&o.only, "only", "", "only loads of parts A to D whose name contains this; the page is not written")
 	flag.IntVar(&o.caddyProcs, "caddy-procs", 0, "GOMAXPROCS of Caddy, 0 for Go's default")
-	flag.IntVar(&o.upstreamPro, "upstream-procs", 0, "GOMAXPROCS of the upstream")
+	flag.IntVar(&o.upstreamProcs, "upstream-procs", 0, "GOMAXPROCS of the upstream")
 	flag.IntVar(&o.loadProcs, "load-procs", 0, "GOMAXPROCS of the load")
 	flag.StringVar(&o.profiles, "profiles", "", "write CPU and memory profiles of Caddy into this folder; the page is not written")
 	flag.Parse()
@@ -95,12 +94,12 @@ func measureAll(o *options) ([]*row, error) {
 			return nil, fmt.Errorf("making the folder for profiles: %w", err)
 		}
 	}
-	up, err := startUpstream(o.upstreamPro)
+	up, err := startUpstream(o.upstreamProcs)
 	if err != nil {
 		return nil, err
 	}
 	defer up.kill()
-	b := &bench{caddyBinary: o.caddy, caddyProcs: o.caddyProcs, upstreamProcs: o.upstreamPro, loadPro: o.loadProcs, upstream: up, profiles: o.profiles}
+	b := &bench{caddyBinary: o.caddy, caddyProcs: o.caddyProcs, loadProcs: o.loadProcs, upstream: up, profiles: o.profiles}
 	var rows []*row
 	for _, c := range cells(files) {
 		pairs := c.Pairs
@@ -190,7 +189,7 @@ func runSuites(o *options) ([]*row, error) {
 				spread := spreadOf(shown.Values)
 				rows = append(rows, &row{
 					Part: s.Part, Load: load, Figure: shown.Figure, Target: shown.Target,
-					Theirs: math.NaN(), Ours: spread.Median, Spread: spread,
+					Ours: spread.Median, Spread: spread,
 				})
 				fmt.Println("     ", rows[len(rows)-1])
 			}

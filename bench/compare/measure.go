@@ -11,10 +11,10 @@ import (
 
 // bench is what all runs share.
 type bench struct {
-	caddyBinary                        string
-	caddyProcs, upstreamProcs, loadPro int
-	upstream                           *runningUpstream
-	profiles                           string // a folder for profiles, empty for none
+	caddyBinary           string
+	caddyProcs, loadProcs int
+	upstream              *runningUpstream
+	profiles              string // a folder for profiles, empty for none
 }
 
 // figures are what one run gave, by name.
@@ -22,28 +22,27 @@ type figures map[string]float64
 
 // The figures.
 const (
-	requestsPerSecond    = "requests/s"
-	requestsPerCPU       = "requests per CPU second"
-	cpuPer10k            = "CPU s per 10,000 requests"
-	latencyP50           = "latency p50, ms"
-	latencyP99           = "latency p99, ms"
-	eventsPerSecond      = "events/s"
-	eventsPerCPU         = "events per CPU second"
-	delayP50             = "delay per event p50, ms"
-	delayP99             = "delay per event p99, ms"
-	firstP50             = "first byte p50, ms"
-	memoryPerStream      = "memory per stream, KB"
-	memoryAboveIdle      = "memory above idle, MB"
-	goroutinesPerStream  = "goroutines per stream"
-	cpuPer100kEvents     = "CPU s per 100,000 events"
-	megabytesPerSecond   = "MB/s"
-	cpuPerGigabyte       = "CPU s per GB"
-	memoryPerBody        = "memory above idle / bodies in flight"
-	memoryPerBodyAtOnce  = "memory above idle / bodies, all at once"
-	idleMemory           = "idle memory, MB"
-	kilobyte, gigabyte   = 1e3, 1e9
-	megabyte             = 1e6
-	millisecondsOfSecond = 1e3
+	requestsPerSecond   = "requests/s"
+	requestsPerCPU      = "requests per CPU second"
+	cpuPer10k           = "CPU s per 10,000 requests"
+	latencyP50          = "latency p50, ms"
+	latencyP99          = "latency p99, ms"
+	eventsPerSecond     = "events/s"
+	eventsPerCPU        = "events per CPU second"
+	delayP50            = "delay per event p50, ms"
+	delayP99            = "delay per event p99, ms"
+	firstP50            = "first byte p50, ms"
+	memoryPerStream     = "memory per stream, KB"
+	memoryAboveIdle     = "memory above idle, MB"
+	goroutinesPerStream = "goroutines per stream"
+	cpuPer100kEvents    = "CPU s per 100,000 events"
+	megabytesPerSecond  = "MB/s"
+	cpuPerGigabyte      = "CPU s per GB"
+	memoryPerBody       = "memory above idle / bodies in flight"
+	memoryPerBodyAtOnce = "memory above idle / bodies, all at once"
+	idleMemory          = "idle memory, MB"
+	kilobyte, gigabyte  = 1e3, 1e9
+	megabyte            = 1e6
 )
 
 // once runs a job against a fresh Caddy of one kind. mark names the run in the names of
@@ -64,7 +63,7 @@ func (b *bench) onceWith(c *cell, which, mark string) (figures, error) {
 	defer proc.stop()
 	j := c.Job
 	j.Port = proc.port
-	l, err := startLoad(&j, b.loadPro)
+	l, err := startLoad(&j, b.loadProcs)
 	if err != nil {
 		return nil, err
 	}
@@ -192,6 +191,7 @@ func (b *bench) profile(proc *caddy, which, mark string, j *job) <-chan error {
 			{"heap", "/debug/pprof/heap"},
 			{"cpu", fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds)},
 			{"allocs", "/debug/pprof/allocs"},
+			{"live", "/debug/pprof/heap?gc=1"},
 		} {
 			data, err := proc.adminGet(p.path)
 			if err != nil {

@@ -14,8 +14,8 @@ import (
 // row is one line of the table.
 type row struct {
 	Part, Load, Figure string
-	Theirs, Ours       float64 // medians; Theirs is NaN where there is nothing to compare with
-	Ratio              *spread // nil likewise
+	Theirs, Ours       float64 // medians; Theirs only with a ratio
+	Ratio              *spread // nil where there is nothing to compare with
 	Spread             spread  // of Ours, where there is no ratio
 	Target             *target
 }
@@ -42,8 +42,6 @@ func (r *row) verdict() string {
 // number prints three digits that matter.
 func number(v float64) string {
 	switch {
-	case math.IsNaN(v):
-		return ""
 	case v == 0:
 		return "0"
 	case math.Abs(v) >= 100:
@@ -58,8 +56,9 @@ func number(v float64) string {
 const tableHead = "| | Load | Figure | reverse_proxy | shunt | ratio (quartiles, pairs) | target | |\n|---|---|---|---|---|---|---|---|\n"
 
 func (r *row) String() string {
-	ratio, target := "", ""
+	theirs, ratio, target := "", "", ""
 	if r.Ratio != nil {
+		theirs = number(r.Theirs)
 		ratio = fmt.Sprintf("%.2f (%.2f-%.2f, %d)", r.Ratio.Median, r.Ratio.Low, r.Ratio.High, r.Ratio.N)
 	}
 	ours := number(r.Ours)
@@ -69,7 +68,7 @@ func (r *row) String() string {
 	if r.Target != nil {
 		target = r.Target.String()
 	}
-	return strings.Join([]string{"", " " + r.Part, " " + r.Load, " " + r.Figure, " " + number(r.Theirs), " " + ours, " " + ratio, " " + target, " " + r.verdict(), ""}, " |")[1:]
+	return strings.Join([]string{"", " " + r.Part, " " + r.Load, " " + r.Figure, " " + theirs, " " + ours, " " + ratio, " " + target, " " + r.verdict(), ""}, " |")[1:]
 }
 
 func table(rows []*row) string {
@@ -90,12 +89,12 @@ var page string
 // machine is where it was measured.
 type machine struct {
 	CPU, Kernel, Go, Caddy, Day, Command, Table string
-	Cores                                       int
+	Cores, Accounts, Connections                int
 	Met, Targets                                int
 }
 
 func writePage(path string, m machine, rows []*row) error {
-	m.Table = table(rows)
+	m.Table, m.Accounts, m.Connections = table(rows), accounts, connections
 	for _, r := range rows {
 		if r.Target == nil {
 			continue
