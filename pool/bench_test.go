@@ -72,6 +72,7 @@ func BenchmarkPickParallel(b *testing.B) {
 		b.Run(fmt.Sprint(size.accounts), func(b *testing.B) {
 			g, names := busyPool(b, size.accounts, size.sessions)
 			b.ReportAllocs()
+			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				req := message("")
 				req.Trace = g.pool.NewTrace()

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -86,6 +87,8 @@ func startCaddy(binary, which, upstream string, processors int) (*caddy, error) 
 	c.cmd.ExtraFiles = []*os.File{socket} // file descriptor 3
 	c.cmd.Env = append(roleEnvironment("", processors), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
+	// It does not outlive this program, however that ends.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", binary, err)
 	}

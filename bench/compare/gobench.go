@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 )
@@ -75,20 +76,15 @@ type benchRow struct {
 
 var suites = []suite{
 	{
-		Part: "E", Name: "Pick and End", Package: "./pool", Pattern: "^BenchmarkPick(Parallel)?$", Processors: "1,2",
+		Part: "E", Name: "Pick and End", Package: "./pool", Pattern: "^BenchmarkPick$", Processors: "1",
 		Shows: func(b *benchmarked) []benchRow {
-			var time, allocations *target
-			if b.Processors == 1 && strings.HasPrefix(b.Name, "Pick/") {
-				allocations = below(0)
-				switch b.Name[strings.LastIndexByte(b.Name, '/'):] {
-				case "/5":
-					time = below(1000)
-				case "/500":
-					time = below(10_000)
-				}
-			}
-			return []benchRow{{"ns", b.Values["ns/op"], time}, {"allocations", b.Values["allocs/op"], allocations}}
+			bound := map[string]*target{"/5": below(1000), "/500": below(10_000)}[b.Name[max(0, strings.LastIndexByte(b.Name, '/')):]]
+			return []benchRow{{"ns", b.Values["ns/op"], bound}, {"allocations", b.Values["allocs/op"], below(0)}}
 		},
+	},
+	{
+		Part: "E", Name: "Pick and End on all cores", Package: "./pool", Pattern: "^BenchmarkPickParallel$", Processors: everyCore(),
+		Shows: func(b *benchmarked) []benchRow { return []benchRow{{"ns", b.Values["ns/op"], nil}} },
 	},
 	{
 		Part: "F", Name: "the tap", Package: "./sse", Pattern: "^BenchmarkTap$", Processors: "1",
@@ -100,6 +96,14 @@ var suites = []suite{
 			return []benchRow{{"MB/s", b.Values["MB/s"], &target{Bound: 1000, AtLeast: true, Absolute: true}}, {"allocations per MB", perMegabyte, nil}}
 		},
 	},
+}
+
+// everyCore is one processor and all of them, for -cpu.
+func everyCore() string {
+	if all := runtime.NumCPU(); all > 1 {
+		return "1," + strconv.Itoa(all)
+	}
+	return "1"
 }
 
 // run runs the benchmarks in the repository.

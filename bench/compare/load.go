@@ -237,9 +237,13 @@ func (l *load) failLocked(err error) {
 
 var errFailed = errors.New("requests failed")
 
+// mayFail is how many percent of paced streams may fail: with thousands on a machine that
+// is busy otherwise, what happens to some is a figure.
+const mayFail = 5
+
 // check is an error unless everything was as it must be.
-func (o *outcome) check() error {
-	if o.Failed > 0 {
+func (o *outcome) check(j *job) error {
+	if o.Failed > 0 && (j.Kind != kindPaced || o.Failed*100 > j.Connections*mayFail) {
 		return fmt.Errorf("%w: %d of them, the first so: %s", errFailed, o.Failed, o.Failure)
 	}
 	if o.Requests == 0 && o.Events == 0 {

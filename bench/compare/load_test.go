@@ -56,10 +56,10 @@ func TestReckon(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, f[name], want)
 		}
 	}
-	f = reckon(&job{Kind: kindPaced, Connections: 100}, &outcome{Events: 50_000, Delay: quantiles{P50: 1, P99: 2}, First: quantiles{P50: 4}},
+	f = reckon(&job{Kind: kindPaced, Connections: 100, Events: 1000}, &outcome{Events: 50_000, Delay: quantiles{P50: 1, P99: 2}, First: quantiles{P50: 4}},
 		usedUp{cpu: time.Second, idle: 10e6, peak: 20e6, goroutines: 400})
 	for name, want := range map[string]float64{
-		delayP50: 1, delayP99: 2, firstP50: 4, memoryPerStream: 100, memoryAboveIdle: 10, goroutinesPerStream: 4, cpuPer100kEvents: 2,
+		delayP50: 1, delayP99: 2, firstP50: 4, memoryPerStream: 100, memoryAboveIdle: 10, goroutinesPerStream: 4, cpuPer100kEvents: 2, eventsArrived: 50,
 	} {
 		if f[name] != want {
 			t.Errorf("%s is %v, want %v", name, f[name], want)
@@ -71,6 +71,24 @@ func TestReckon(t *testing.T) {
 	}
 	if f := reckon(&job{Kind: kindBurst}, &outcome{Bytes: 4e6}, usedUp{idle: 1e6, peak: 7e6}); f[memoryPerBodyAtOnce] != 1.5 {
 		t.Errorf("a burst's figures are %v", f)
+	}
+}
+
+func TestOutcome(t *testing.T) {
+	for _, c := range []struct {
+		kind string
+		o    outcome
+		ok   bool
+	}{
+		{kindRequests, outcome{Requests: 1000}, true},
+		{kindRequests, outcome{Requests: 1000, Failed: 1}, false},
+		{kindRequests, outcome{}, false},
+		{kindPaced, outcome{Requests: 95, Events: 95, Failed: 5}, true},
+		{kindPaced, outcome{Requests: 94, Events: 94, Failed: 6}, false},
+	} {
+		if err := c.o.check(&job{Kind: c.kind, Connections: 100}); (err == nil) != c.ok {
+			t.Errorf("%s, %+v: %v", c.kind, c.o, err)
+		}
 	}
 }
 

@@ -165,7 +165,7 @@ func letters(r rune) rune {
 
 // runSuites runs parts E and F.
 func runSuites(o *options) ([]*row, error) {
-	count := 5
+	count := 3
 	if o.short {
 		count = 2
 	}

@@ -31,6 +31,7 @@ const (
 	eventsPerCPU        = "events per CPU second"
 	delayP50            = "delay per event p50, ms"
 	delayP99            = "delay per event p99, ms"
+	eventsArrived       = "events that arrived, %"
 	firstP50            = "first byte p50, ms"
 	memoryPerStream     = "memory per stream, KB"
 	memoryAboveIdle     = "memory above idle, MB"
@@ -131,8 +132,11 @@ func (b *bench) onceWith(c *cell, which, mark string) (figures, error) {
 	if err := json.Unmarshal([]byte(line), out); err != nil {
 		return nil, fmt.Errorf("reading the outcome: %w", err)
 	}
-	if err := out.check(); err != nil {
+	if err := out.check(&j); err != nil {
 		return nil, err
+	}
+	if out.Failed > 0 {
+		fmt.Printf("(%s: %d streams failed: %s) ", which, out.Failed, out.Failure)
 	}
 	return reckon(&j, out, usedUp{
 		cpu: cpuAfter - cpuBefore, idle: idle.resident, peak: after.peak, goroutines: goroutines - idleGoroutines,
@@ -153,6 +157,7 @@ func reckon(j *job, o *outcome, u usedUp) figures {
 	switch j.Kind {
 	case kindPaced:
 		f[delayP50], f[delayP99], f[firstP50] = o.Delay.P50, o.Delay.P99, o.First.P50
+		f[eventsArrived] = float64(o.Events) / float64(j.Connections*j.Events) * 100
 		f[memoryPerStream] = above / kilobyte / float64(j.Connections)
 		f[memoryAboveIdle] = above / megabyte
 		f[goroutinesPerStream] = u.goroutines / float64(j.Connections)

@@ -93,7 +93,7 @@ ok  	example	3.2s
 		t.Errorf("the second is %+v", b)
 	}
 	// 6 allocations in 2 ms at 1500 MB/s, which is 3 MB.
-	if rows := suites[1].Shows(got[2]); len(rows) != 2 || rows[0].Values[0] != 1500 || rows[1].Values[0] != 2 {
+	if rows := suites[2].Shows(got[2]); len(rows) != 2 || rows[0].Values[0] != 1500 || rows[1].Values[0] != 2 {
 		t.Errorf("the tap's rows are %+v", rows)
 	}
 	if _, err := parseBenchmarks("PASS\n"); err == nil {
