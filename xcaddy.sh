@@ -5,6 +5,7 @@
 #	./xcaddy.sh demo             run the demo: no account needed
 #	./xcaddy.sh test             run every check and test
 #	./xcaddy.sh sim [FLAGS]      compare the policies in a simulator; -h lists the flags
+#	./xcaddy.sh bench [FLAGS] [A B C D E F]   measure against reverse_proxy; -h lists the flags
 #
 # CADDY_VERSION chooses another Caddy to build with.
 set -eu
@@ -215,10 +216,21 @@ sim() {
 	exec bin/sim "$@"
 }
 
+# bench measures shunt against reverse_proxy, both in the same Caddy, and writes
+# docs/performance.md; letters choose parts of it, which are only printed.
+bench() {
+	shift
+	mkdir -p bin
+	build bin/caddy-bench
+	patiently "Building the harness, into bin/compare" go build -C bench/compare -o ../../bin/compare .
+	exec bin/compare -root "$PWD" -caddy bin/caddy-bench "$@"
+}
+
 case "${1:-build}" in
 build) build "${2:-caddy}" && echo "Built ${2:-caddy}. Try: ./caddy run --config Caddyfile.example" ;;
 demo) demo ;;
 sim) sim "$@" ;;
+bench) bench "$@" ;;
 test) test_all ;;
-*) fail "unknown command $1; expected build, demo, sim or test" ;;
+*) fail "unknown command $1; expected build, demo, sim, bench or test" ;;
 esac

@@ -65,6 +65,30 @@ func BenchmarkPick(b *testing.B) {
 	}
 }
 
+// BenchmarkPickParallel is the same on all processors at once, with requests that each
+// go to the account of their session.
+func BenchmarkPickParallel(b *testing.B) {
+	for _, size := range []struct{ accounts, sessions int }{{5, 1000}, {50, 10_000}, {500, 100_000}} {
+		b.Run(fmt.Sprint(size.accounts), func(b *testing.B) {
+			g, names := busyPool(b, size.accounts, size.sessions)
+			b.ReportAllocs()
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				req := message("")
+				req.Trace = g.pool.NewTrace()
+				for i := 0; pb.Next(); {
+					i = (i + 7919) % len(names)
+					req.Session = names[i]
+					lease, _ := g.Pick(req)
+					lease.Report(&served, nil)
+					lease.End(anthropic.Usage{InputTokens: 1})
+					req.Trace.reset()
+				}
+			})
+		})
+	}
+}
+
 // BenchmarkMerge: what a peer with a hundred thousand conversations tells, while
 // others choose accounts; the longest of their waits is what matters.
 func BenchmarkMerge(b *testing.B) {
