@@ -131,8 +131,8 @@ func TestAllocations(t *testing.T) {
 		pieces                  []string
 		allocations, bytes      float64
 	}{
-		{"JSON", hello, "application/json", []string{jsonAnswer}, 149, 20_700},
-		{"stream of 10 events", helloStream, "text/event-stream", deltas(10), 160, 21_800},
+		{"JSON", hello, "application/json", []string{jsonAnswer}, 108, 15_300},
+		{"stream of 10 events", helloStream, "text/event-stream", deltas(10), 119, 15_600},
 	} {
 		allocations, bytes := costPerRequest(t, h, c.body, c.contentType, c.pieces...)
 		t.Logf("%s: %.1f allocations, %.0f bytes", c.name, allocations, bytes)

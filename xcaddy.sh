@@ -134,6 +134,7 @@ test_all() {
 	vulnerabilities
 	patiently "Tests with the race detector, against a real Caddy" \
 		go test -race -count=1 -tags "$tags" -timeout 20m ./...
+	patiently "What a request allocates, without the race detector" go test -count=1 -tags "$tags" -run 'TestAllocations|AllocatesNothing' . ./pool
 	build ./caddy
 	check_build
 	build_demo

@@ -20,15 +20,18 @@ const caddy = program('SHUNT_CADDY');
 const demo = program('SHUNT_DEMO');
 const browserPath = program('CHROMIUM', '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome');
 
+// freePort finds a port below those that systems give to outgoing connections: one of these
+// might take it before Caddy does.
 async function freePort() {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
+  for (;;) {
+    const port = 12000 + Math.floor(Math.random() * 18000);
+    const free = await new Promise((resolve) => {
+      const server = createServer();
+      server.on('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
     });
-  });
+    if (free) return port;
+  }
 }
 
 /** until waits for something to become true. */
