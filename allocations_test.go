@@ -159,3 +159,15 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("a body of 1 MiB costs %.2f times its size, so it is copied", copies)
 	}
 }
+
+// TestBodiesAreForgotten: what is remembered of requests holds none of their bodies.
+func TestBodiesAreForgotten(t *testing.T) {
+	h := provision(t, "remote_key ann "+annKey+fourBlocks)
+	costPerRequest(t, h, hello, "application/json", jsonAnswer)
+	before := inUse()
+	const large = 1 << 20
+	costPerRequest(t, h, strings.Replace(hello, "Hello", strings.Repeat("x", large), 1), "application/json", jsonAnswer)
+	if after := inUse(); after > before+4*large {
+		t.Errorf("after 250 requests of 1 MiB the heap holds %d MiB more", (after-before)>>20)
+	}
+}

@@ -3,11 +3,13 @@ package shunt
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -54,6 +56,52 @@ func TestBodyIsLetGo(t *testing.T) {
 	}
 	close(finish)
 	all.Wait()
+}
+
+// TestConnectionsAreKept: what a team has under way at once needs no new connection the
+// next time.
+func TestConnectionsAreKept(t *testing.T) {
+	const atOnce = 100
+	var dialled atomic.Int64
+	arrived, answer := make(chan struct{}, atOnce), make(chan struct{})
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		arrived <- struct{}{}
+		<-answer
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"id":"msg_1","type":"message","usage":{"input_tokens":1,"output_tokens":1}}`)
+	}))
+	upstream.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			dialled.Add(1)
+		}
+	}
+	upstream.Start()
+	defer upstream.Close()
+	b := newFour(t, "")
+	for _, a := range b.h.accounts {
+		a.base.host = strings.TrimPrefix(upstream.URL, "http://")
+	}
+	round := func() {
+		var all sync.WaitGroup
+		for range atOnce {
+			all.Go(func() { b.ask(hello).mustServe(t, "one of many") })
+		}
+		for range atOnce {
+			<-arrived
+		}
+		for range atOnce {
+			answer <- struct{}{}
+		}
+		all.Wait()
+		b.mustBeIdle()
+	}
+	round()
+	first := dialled.Load()
+	round()
+	if again := dialled.Load() - first; again > atOnce/10 {
+		t.Errorf("%d of %d connections were dialled anew", again, atOnce)
+	}
 }
 
 // inUse is the memory that is in use after a collection.

@@ -31,7 +31,7 @@ func (p *patient) transport(h *Handler) (_ http.RoundTripper, err error) {
 		TransportRaw json.RawMessage `json:"transport" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 	}{slices.Clone(h.TransportRaw)}
 	if config.TransportRaw == nil {
-		config.TransportRaw = json.RawMessage(`{"protocol":"http"}`)
+		config.TransportRaw = json.RawMessage(defaultTransport)
 	}
 	p.loading.Lock()
 	defer p.loading.Unlock()

@@ -32,3 +32,24 @@ func TestChoiceAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestFinishLetsGoOfTheRequest: what is remembered of a request keeps nothing that it
+// belongs to alive.
+func TestFinishLetsGoOfTheRequest(t *testing.T) {
+	g, _ := busyPool(t, 2, 1)
+	req := message("s")
+	req.Trace = g.pool.NewTrace()
+	lease, _ := g.Pick(req)
+	lease.End(anthropic.Usage{})
+	trace := req.Trace
+	g.pool.Finish(Record{ID: "x"}, lease.Member.Key, trace)
+	lease.End(anthropic.Usage{}) // late, and nothing
+	for i := range trace.leases {
+		if trace.leases[i].req != nil {
+			t.Error("a trace that is remembered holds its request")
+		}
+	}
+	if len(g.pool.Decisions("x")) != 1 {
+		t.Error("the decision is forgotten too")
+	}
+}

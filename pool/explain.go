@@ -86,6 +86,15 @@ func (t *Trace) stayBegins(i int) bool {
 	return t.decisions[i].Reason == ReasonStay && (i == 0 || t.decisions[i-1].Reason != ReasonStay)
 }
 
+// forget lets go of the request, which may hold much: the trace is kept to be looked at.
+func (t *Trace) forget() {
+	if t != nil {
+		for i := range t.leases {
+			t.leases[i].req = nil
+		}
+	}
+}
+
 // reset makes the trace ready for another request, keeping its memory.
 func (t *Trace) reset() {
 	t.decisions, t.lent = t.decisions[:0], 0

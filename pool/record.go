@@ -102,6 +102,7 @@ func (p *Pool) Finish(r Record, key string, trace *Trace) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.changes++
+	trace.forget()
 	if old := p.recent.add(r, trace); old != nil && len(p.spare) < maxSpare {
 		old.reset()
 		p.spare = append(p.spare, old)
