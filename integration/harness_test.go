@@ -289,6 +289,8 @@ func (s *site) do(method, url, body string, headers ...string) answer {
 	}
 	resp, err := http.DefaultClient.Do(r)
 	if s.cutByReload(err) {
+		// Another idle connection may be about to be closed as well.
+		http.DefaultClient.CloseIdleConnections()
 		r.Body, _ = r.GetBody()
 		resp, err = http.DefaultClient.Do(r)
 	}
