@@ -85,6 +85,7 @@ func (h *Handler) history(ctx context.Context, name string, who person) (*histor
 		}
 		return nil, &anthropic.Error{Status: http.StatusBadRequest, NoRetry: true, Message: fmt.Sprintf("range: %q is not known; expected one of %s", truncate(name), strings.Join(known, ", "))}
 	}
+	h.live.history.look(h) // the last point is of now
 	report, err := h.live.history.report(ctx, h.live.sharing.means.Load(), span)
 	v := &historyView{Pool: h.Pool, Range: span.Name, StepS: int64(span.Step.Seconds()), Points: make([]historyPoint, len(report.Points)), Levels: []historyAccounts{}}
 	if err != nil {

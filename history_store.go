@@ -167,6 +167,10 @@ func (s *historyStore) lookIn(h *Handler) {
 		return
 	}
 	s.lookAt = now.Add(lookEvery)
+	s.look(h)
+}
+
+func (s *historyStore) look(h *Handler) {
 	l := h.group.Levels()
 	levels := make(map[string]history.Level, len(l.Accounts))
 	for i := range l.Accounts {
