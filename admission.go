@@ -1,6 +1,7 @@
 package shunt
 
 import (
+	"encoding/json"
 	"net/http"
 
 	"github.com/tidwall/gjson"
@@ -101,7 +102,9 @@ func (x *exchange) modelRefused(l *people.Limits) *anthropic.Error {
 // batchRefused looks at the model of each request of a batch.
 func (x *exchange) batchRefused(l *people.Limits, refuse func(string) *anthropic.Error) (e *anthropic.Error) {
 	requests := gjson.GetBytes(x.body, "requests")
-	if !requests.IsArray() || !gjson.ValidBytes(x.body) {
+	// Not gjson's check: it calls itself for each bracket, and a body holds enough of them
+	// to end the process.
+	if !requests.IsArray() || !json.Valid(x.body) {
 		return refuse("requests: they cannot be read, and you may not use every model here; send a JSON body that is not compressed")
 	}
 	requests.ForEach(func(_, request gjson.Result) bool {

@@ -49,6 +49,7 @@ func TestModelsOfAPerson(t *testing.T) {
 		return `{"requests":[` + strings.Join(requests, ",") + `]}`
 	}
 	b.do("POST", "/v1/messages/batches", batch("claude-haiku-4-5", "claude-sonnet-5")).mustRefuse(t, "a batch with another model", 400, "invalid_request_error", "claude-sonnet-5")
+	b.do("POST", "/v1/messages/batches", `{"requests":`+strings.Repeat("[", 30<<20)).mustRefuse(t, "a batch of nothing but brackets", 400, "invalid_request_error")
 	b.do("POST", "/v1/messages/batches", `{"requests":{}}`).mustRefuse(t, "a batch that is none", 400, "invalid_request_error")
 	if n := len(b.fake.Requests()); n != before {
 		t.Errorf("%d refused requests went upstream", n-before)
