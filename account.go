@@ -3,6 +3,7 @@ package shunt
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/url"
 	"path"
@@ -156,14 +157,16 @@ func (u upstreamBase) String() string {
 
 func parseUpstream(raw string) (upstreamBase, error) {
 	u, err := url.Parse(raw)
-	if err != nil {
+	switch {
+	case strings.Contains(raw, "@"):
+		// What stands before it may be a password, so the URL is not repeated.
+		return upstreamBase{}, errors.New("expected no user, and no @ in the URL")
+	case err != nil:
 		return upstreamBase{}, fmt.Errorf("%q is not a URL", raw)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return upstreamBase{}, fmt.Errorf("%q; expected http:// or https:// and a host", raw)
-	}
-	if u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return upstreamBase{}, fmt.Errorf("%q; expected no user, query or fragment", raw)
+	case u.RawQuery != "" || u.Fragment != "":
+		return upstreamBase{}, fmt.Errorf("%q; expected no query or fragment", u.Redacted())
 	}
 	return upstreamBase{scheme: u.Scheme, host: u.Host, path: strings.TrimRight(u.Path, "/")}, nil
 }

@@ -3,6 +3,7 @@ package shunt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -62,15 +63,18 @@ func (a *attempt) close() {
 // relayable reports whether the answer may go to the client. An account's own
 // 401 or 403 may not: it would log the client out.
 func (a *attempt) relayable() bool {
-	return a.resp != nil && a.status != http.StatusUnauthorized && a.status != http.StatusForbidden && (a.status < 300 || a.status >= 400)
+	return a.resp != nil && a.status != http.StatusUnauthorized && a.status != http.StatusForbidden && !a.foreign()
+}
+
+// foreign reports whether the status is none that the API answers with: a redirect,
+// a change of protocols (1xx), or a number that HTTP does not have.
+func (a *attempt) foreign() bool {
+	return a.status < 200 || a.status >= 300 && a.status < 400 || a.status > 599
 }
 
 // ownError is what the client is told in the place of an answer that it may not see.
 func (a *attempt) ownError() *anthropic.Error {
-	if a.resp == nil {
-		return &anthropic.Error{Status: http.StatusBadGateway, Message: a.verdict.Reason}
-	}
-	if a.status >= 300 && a.status < 400 {
+	if a.resp == nil || a.foreign() {
 		return &anthropic.Error{Status: http.StatusBadGateway, Message: a.verdict.Reason}
 	}
 	return &anthropic.Error{Status: http.StatusServiceUnavailable, Message: "no account of this pool could serve the request: " + a.verdict.Reason, NoRetry: true}
@@ -223,7 +227,7 @@ func (x *exchange) upstreamRequest(ctx context.Context, acct *account, cred cred
 		Method: x.r.Method,
 		URL: &url.URL{
 			Scheme: acct.base.scheme, Host: acct.base.host,
-			Path: acct.base.path + x.r.URL.Path, RawQuery: x.r.URL.RawQuery,
+			Path: acct.base.path + x.r.URL.Path, RawQuery: wireQuery(x.r.URL.RawQuery),
 		},
 		Host:       acct.base.host,
 		Header:     header,
@@ -240,6 +244,25 @@ func (x *exchange) upstreamRequest(ctx context.Context, acct *account, cred cred
 	}
 	return req.WithContext(ctx)
 }
+
+// wireQuery is a query as it may stand in a request line (RFC 3986, 2.1). HTTP/2 brings
+// one with spaces, which would let a client end the line where it likes.
+func wireQuery(query string) string {
+	if strings.IndexFunc(query, notInLine) < 0 {
+		return query
+	}
+	var b strings.Builder
+	for _, c := range []byte(query) {
+		if notInLine(rune(c)) {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func notInLine(r rune) bool { return r <= ' ' || r >= 0x7f }
 
 // sentBody is a request's body on its way to upstream. It lets go of what was sent: the
 // transport keeps a request, and with it this reader, until its answer has ended.
@@ -278,6 +301,12 @@ func (x *exchange) classify(a *attempt, refreshable bool) {
 		case x.endpoint == anthropic.EndpointMessages || x.endpoint == anthropic.EndpointCountTokens:
 			x.begin(a)
 		}
+		return
+	}
+	if a.foreign() {
+		// Nothing in what follows is needed, and after a 1xx it is not HTTP and has no end.
+		_ = a.body.Close()
+		a.verdict = anthropic.Classify(answer)
 		return
 	}
 	begun := time.Now()

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
 	"github.com/caddy-shunt/caddy-shunt/internal/failpoint"
+	"github.com/caddy-shunt/caddy-shunt/internal/terminal"
 )
 
 func init() {
@@ -21,7 +23,9 @@ func init() {
 
 // authenticate finds out who makes the request: by a key of ours in either
 // header, by what Caddy found out before this handler, or, without any key
-// configured, because the client is on this machine.
+// configured, because the client is on this machine. Whom Caddy knows may be known
+// by what a browser sends by itself (basic_auth, a cookie, a certificate), so a
+// page of another site must not use it. A key in a header no such page can send.
 func (h *Handler) authenticate(r *http.Request) (person, *anthropic.Error) {
 	roster := h.roster.Load()
 	keys, n := anthropic.ClientKeys(r.Header)
@@ -36,6 +40,9 @@ func (h *Handler) authenticate(r *http.Request) (person, *anthropic.Error) {
 		}
 	}
 	if name := h.nameFromCaddy(r); name != "" {
+		if n == 0 && crossOrigin.Check(r) != nil {
+			return person{}, &anthropic.Error{Status: http.StatusForbidden, Message: foreignPage, NoRetry: true}
+		}
 		return person{name: name, admin: roster.admin(name)}, nil
 	}
 	if !h.hasKeys() {
@@ -67,14 +74,23 @@ func (h *Handler) nameFromCaddy(r *http.Request) string {
 	}
 	if h.User == DefaultUser {
 		name, _ := repl.GetString("http.auth.user.id")
-		return clip(name, mostPersonName)
+		return personName(name)
 	}
 	// Every part must be known: cn:{...} without a certificate is nobody's name.
 	name, err := repl.ReplaceOrErr(h.User, true, true)
 	if err != nil {
 		return ""
 	}
-	return clip(strings.TrimSpace(name), mostPersonName)
+	return personName(strings.TrimSpace(name))
+}
+
+// personName is a name as it is kept and shown. One that would command a terminal, or
+// look like another's, is shown with such characters escaped.
+func personName(name string) string {
+	if terminal.Printable(name) != name {
+		name = strings.Trim(strconv.Quote(name), `"`)
+	}
+	return clip(name, mostPersonName)
 }
 
 // hasKeys reports whether people come with keys at all.

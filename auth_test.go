@@ -1,6 +1,7 @@
 package shunt
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -76,6 +77,42 @@ func TestOpenOnlyToADirectLoopbackClient(t *testing.T) {
 		serveWith(b.h, w, r)
 		if w.Code != test.status {
 			t.Errorf("%s: %d %s", test.name, w.Code, w.Body)
+		}
+	}
+}
+
+// TestAPageElsewhereSpendsNothing: a browser sends what Caddy knows people by along
+// with any page's request, so such a request must come from our own site.
+func TestAPageElsewhereSpendsNothing(t *testing.T) {
+	b := newFour(t, "")
+	for _, test := range []struct {
+		name   string
+		header http.Header
+		status int
+	}{
+		{"a program", nil, 200},
+		{"our own page", http.Header{"Sec-Fetch-Site": {"same-origin"}, "Origin": {"https://pool.example"}}, 200},
+		{"a page elsewhere", http.Header{"Sec-Fetch-Site": {"cross-site"}}, 403},
+		{"a page of a sibling", http.Header{"Sec-Fetch-Site": {"same-site"}}, 403},
+		{"a page elsewhere, in an old browser", http.Header{"Origin": {"https://elsewhere.example"}}, 403},
+		{"a page without an origin", http.Header{"Origin": {"null"}}, 403},
+		{"a page elsewhere that sends a key", http.Header{"Origin": {"https://elsewhere.example"}, "X-Api-Key": {annKey}}, 200},
+	} {
+		before := len(b.fake.Requests())
+		r := httptest.NewRequest(http.MethodPost, "https://pool.example/v1/messages", strings.NewReader(hello))
+		r.Header = http.Header{"Anthropic-Version": {"2023-06-01"}, "Content-Type": {"application/json"}}
+		for name, values := range test.header {
+			r.Header[name] = values
+		}
+		repl := caddy.NewReplacer()
+		repl.Set("http.auth.user.id", "ann")
+		w := httptest.NewRecorder()
+		serveReplacing(b.h, w, r, repl)
+		if w.Code != test.status || test.status == 403 && !strings.Contains(w.Body.String(), `"permission_error"`) {
+			t.Errorf("%s: %d %s", test.name, w.Code, w.Body)
+		}
+		if served := len(b.fake.Requests()) > before; served != (test.status == 200) {
+			t.Errorf("%s: went upstream: %v", test.name, served)
 		}
 	}
 }
@@ -175,5 +212,38 @@ func TestPoolsOfOneConfiguration(t *testing.T) {
 	}
 	if _, err := make("shared", "sk-3"); err == nil || !strings.Contains(err.Error(), `account "main"`) {
 		t.Errorf("one name for two credentials: %v", err)
+	}
+}
+
+// TestNamesOfCaddysArePlain: a name from a certificate or an identity provider must not
+// command the terminal that shows it, nor pass for another's.
+func TestNamesOfCaddysArePlain(t *testing.T) {
+	for name, want := range map[string]string{
+		"Änne O'Hara <ann@x.example>": "Änne O'Hara <ann@x.example>",
+		"ann\u202e":                   `ann\u202e`,
+		"ann\x1b[2J":                  `ann\x1b[2J`,
+		"ann\u009b2J":                 `ann\u009b2J`,
+		"a\nb":                        `a\nb`,
+		"a\xffb":                      `a\xffb`,
+	} {
+		if got := personName(name); got != want {
+			t.Errorf("%q is %q, want %q", name, got, want)
+		}
+	}
+	if got := personName(strings.Repeat("x", 500)); len(got) != mostPersonName {
+		t.Errorf("%d bytes of a name", len(got))
+	}
+}
+
+// TestLogsCommandNoTerminal: JSON lets C1 controls and the marks of reading direction
+// through.
+func TestLogsCommandNoTerminal(t *testing.T) {
+	hostile := "a\u009b31mb\u202ec\x1b[2J\u2028d\n"
+	const plain = "a31mbc[2Jd"
+	if got := truncate(hostile); got != plain {
+		t.Errorf("a client's word is %q", got)
+	}
+	if got := logError(errors.New(hostile)).String; got != plain {
+		t.Errorf("an error is %q", got)
 	}
 }

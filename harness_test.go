@@ -88,7 +88,12 @@ func newFour(t *testing.T, extra string) *bench {
 
 // serveWith calls the handler as Caddy's server does.
 func serveWith(h *Handler, w http.ResponseWriter, r *http.Request) {
-	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+	serveReplacing(h, w, r, caddy.NewReplacer())
+}
+
+// serveReplacing serves with placeholders that what comes before the handler has set.
+func serveReplacing(h *Handler, w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) {
+	r = caddyhttp.PrepareRequest(r, repl, w, &caddyhttp.Server{})
 	ctx := context.WithValue(r.Context(), caddyhttp.ExtraLogFieldsCtxKey, new(caddyhttp.ExtraLogFields))
 	err := h.ServeHTTP(w, r.WithContext(ctx), caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil }))
 	if err != nil {

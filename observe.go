@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-shunt/caddy-shunt/anthropic"
+	"github.com/caddy-shunt/caddy-shunt/internal/terminal"
 	"github.com/caddy-shunt/caddy-shunt/pool"
 )
 
@@ -114,8 +115,9 @@ func (x *exchange) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	return nil
 }
 
-// truncate bounds what a client's word may take in logs and records.
-func truncate(s string) string { return clip(s, 200) }
+// truncate bounds what a client's word may take in logs and records, and takes out what
+// would command the terminal that shows them, or turn the reading direction.
+func truncate(s string) string { return clip(terminal.Printable(clip(s, 200)), 200) }
 
 func clip(s string, most int) string {
 	if len(s) > most {
@@ -152,8 +154,15 @@ func logWindow(name string) zap.Field {
 }
 
 func logAccount(a *account) zap.Field   { return zap.String("account", a.member.Name) }
-func logError(err error) zap.Field      { return zap.Error(err) }
 func logVerdict(name string) zap.Field  { return zap.String("verdict", name) }
 func logRequest(id string) zap.Field    { return zap.String("request_id", id) }
 func logPool(name string) zap.Field     { return zap.String("pool", name) }
 func logReason(reason string) zap.Field { return zap.String("reason", reason) }
+
+// logError is an error as it may stand in a log: it may repeat another server's words.
+func logError(err error) zap.Field {
+	if err == nil {
+		return zap.Skip()
+	}
+	return zap.String("error", terminal.Printable(err.Error()))
+}

@@ -208,14 +208,18 @@ func (h *Handler) admin(r *http.Request, what string) (person, *anthropic.Error)
 	switch {
 	case refusal != nil:
 	case crossOrigin.Check(r) != nil:
-		refusal = &anthropic.Error{Status: http.StatusForbidden, Message: "the request comes from a page of another site", NoRetry: true}
+		refusal = &anthropic.Error{Status: http.StatusForbidden, Message: foreignPage, NoRetry: true}
 	case !who.admin:
 		refusal = &anthropic.Error{Status: http.StatusForbidden, Message: what + " takes a key that is marked admin", NoRetry: true}
 	}
 	return who, refusal
 }
 
+// crossOrigin knows requests that a page of another site makes a browser send:
+// those that change something, by Sec-Fetch-Site, or by Origin and Host.
 var crossOrigin = http.NewCrossOriginProtection()
+
+const foreignPage = "the request comes from a page of another site"
 
 func adminSteer(w http.ResponseWriter, r *http.Request) error {
 	if err := adminTakes(w, r, http.MethodPost); err != nil {

@@ -170,8 +170,12 @@ func TestClientHeader(t *testing.T) {
 		"Request-Id": {"req_1"}, "Content-Type": {"text/event-stream"}, "Cf-Ray": {"r"}, "Retry-After": {"5"},
 		"Set-Cookie": {"__cf_bm=secret"}, "Anthropic-Organization-Id": {"org"}, "Anthropic-Ratelimit-Unified-Status": {"allowed"},
 		"Anthropic-Fast-Input-Tokens-Limit": {"1"}, "Transfer-Encoding": {"chunked"}, "Connection": {"x-hop"}, "X-Hop": {"1"}, "Alt-Svc": {"h3"},
+		"Clear-Site-Data": {`"*"`}, "Refresh": {"0; url=https://elsewhere.example"}, "Service-Worker-Allowed": {"/"}, "Content-Security-Policy": {"default-src *"},
 	})
-	want := http.Header{"X-Ours": {"1"}, "Request-Id": {"req_1"}, "Content-Type": {"text/event-stream"}, "Cf-Ray": {"r"}, "Retry-After": {"5"}}
+	want := http.Header{
+		"X-Ours": {"1"}, "Request-Id": {"req_1"}, "Content-Type": {"text/event-stream"}, "Cf-Ray": {"r"}, "Retry-After": {"5"},
+		"Content-Security-Policy": {"default-src 'none'; sandbox"}, "X-Content-Type-Options": {"nosniff"},
+	}
 	if !reflect.DeepEqual(dst, want) {
 		t.Errorf("the client gets %v", dst)
 	}

@@ -30,10 +30,12 @@ var requestPrivate = []string{
 var requestPrivatePrefixes = []string{"X-Forwarded-", "Sec-Fetch-", "Remote-", "X-Auth-Request-", "X-Shunt-", "X-B3-", "Uberctx-", "Ot-Tracer-", "Ot-Baggage-"}
 
 // responsePrivate are response headers that speak of one account, or of the
-// connection to upstream, and are not for the team.
+// connection to upstream, and are not for the team, or that would tell a browser
+// something about the whole site.
 var responsePrivate = []string{
 	"Set-Cookie", "Set-Cookie2", "Anthropic-Organization-Id", "Anthropic-Workspace-Id",
 	"Alt-Svc", "Strict-Transport-Security", "Server", "Via", "Nel", "Report-To", "X-Robots-Tag",
+	"Clear-Site-Data", "Refresh", "Service-Worker-Allowed",
 }
 
 var responsePrivatePrefixes = []string{"Anthropic-Ratelimit-", "Anthropic-Priority-", "Anthropic-Fast-", "X-Shunt-"}
@@ -54,11 +56,15 @@ func UpstreamHeader(client http.Header) http.Header {
 
 // ClientHeader copies into dst what a client may see of an upstream response
 // header: all of it but hop-by-hop headers, cookies, and what names one account
-// or tells its limits.
+// or tells its limits. It adds what keeps a browser from running the answer: files
+// are what somebody uploaded, and they are served at the site of the dashboard.
 func ClientHeader(dst, upstream http.Header) {
 	for name, values := range passed(upstream, responsePrivate, responsePrivatePrefixes) {
 		dst[name] = values
 	}
+	inert := []string{"default-src 'none'; sandbox", "nosniff"}
+	dst["Content-Security-Policy"] = inert[:1:1]
+	dst["X-Content-Type-Options"] = inert[1:]
 }
 
 func passed(from http.Header, private, prefixes []string) http.Header {

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
+
+	"github.com/caddy-shunt/caddy-shunt/internal/terminal"
 )
 
 // Style says how a report is printed.
@@ -39,20 +40,20 @@ func (s Style) mark(l Level) string {
 // Print prints the report for people.
 func (r *Report) Print(w io.Writer, style Style) error {
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "%s:\n\n", Printable(r.Subject))
+	fmt.Fprintf(&text, "%s:\n\n", terminal.Printable(r.Subject))
 	width := 0
 	for i := range r.Checks {
 		width = max(width, len(r.Checks[i].Name))
 	}
 	for i := range r.Checks {
 		for _, f := range r.Checks[i].Findings {
-			where := Printable(f.Where)
+			where := terminal.Printable(f.Where)
 			if where != "" {
 				where += ": "
 			}
-			fmt.Fprintf(&text, "%s%-*s  %s%s\n", style.mark(f.Level), width, r.Checks[i].Name, where, Printable(f.Found))
+			fmt.Fprintf(&text, "%s%-*s  %s%s\n", style.mark(f.Level), width, r.Checks[i].Name, where, terminal.Printable(f.Found))
 			for line := range strings.Lines(f.Change) {
-				fmt.Fprintf(&text, "    %s\n", Printable(strings.ReplaceAll(line, "\t", "    ")))
+				fmt.Fprintf(&text, "    %s\n", terminal.Printable(strings.ReplaceAll(line, "\t", "    ")))
 			}
 		}
 	}
@@ -81,15 +82,4 @@ func Count(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// Printable takes out what would command a terminal: names and errors come from
-// files and from other servers.
-func Printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return -1
-	}, s)
 }
