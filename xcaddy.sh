@@ -214,6 +214,7 @@ faults() {
 chaos_test() {
 	caddy=$PWD/caddy out=$PWD/bin/chaos.log
 	(cd integration/chaos && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 3h . "$@" >"$out" 2>&1) || { tail -n 90 "$out"; return 1; }
+	grep -E '^(streams|overload|soak): ' "$out"
 	grep -E '^chaos: [1-9][0-9]* requests served, [1-9][0-9]* faults, 0 lost, 0 wrong' "$out" || { tail -n 90 "$out"; return 1; }
 }
 

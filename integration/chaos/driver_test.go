@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,6 +64,8 @@ type driver struct {
 	// process guards Caddy's life: who kills or reloads it, holds it. storage is held
 	// while the storage is away: a token that is in no storage would die with Caddy.
 	process, storage sync.Mutex
+
+	deck []string // shared faults that are still to come; the goroutine's own
 
 	mu     sync.Mutex
 	taken  map[string]bool
@@ -165,19 +168,33 @@ func (d *driver) ownFault(dice *rand.Rand) error {
 	return nil
 }
 
+// inARow is how many shared faults an account has before it is another's turn.
+const inARow = 4
+
+// sharedFault gives one account the next faults of the deck. Then requests that met one
+// there come to their end before another account gets one.
 func (d *driver) sharedFault(dice *rand.Rand) error {
 	name := d.claim(dice, faulty)
 	if name == "" {
 		return nil
 	}
 	defer d.release(name)
-	what := shared[dice.IntN(len(shared))]
-	length := time.Duration(300+dice.IntN(1200)) * time.Millisecond
-	end := d.w.truth.begin(name, what)
-	err := d.suffer(name, what, length)
-	end()
+	for range inARow {
+		if len(d.deck) == 0 {
+			d.deck = slices.Clone(shared)
+			dice.Shuffle(len(d.deck), func(i, j int) { d.deck[i], d.deck[j] = d.deck[j], d.deck[i] })
+		}
+		what := d.deck[0]
+		d.deck = d.deck[1:]
+		end := d.w.truth.begin(name, what)
+		err := d.suffer(name, what, time.Duration(300+dice.IntN(400))*time.Millisecond)
+		end()
+		if err != nil {
+			return err
+		}
+	}
 	d.pause(linger)
-	return err
+	return nil
 }
 
 // suffer makes one fault for that time.

@@ -9,10 +9,12 @@ import (
 )
 
 var (
-	chaosFor  = flag.Duration("chaos.for", time.Minute, "how long faults are made")
-	chaosSeed = flag.Uint64("chaos.seed", 0, "the seed of the faults; 0: another one each time")
-	workers   = flag.Int("chaos.workers", 16, "clients that ask at once")
-	update    = flag.Bool("update", false, "write the table of docs/reliability.md")
+	chaosFor    = flag.Duration("chaos.for", time.Minute, "how long faults are made")
+	chaosSeed   = flag.Uint64("chaos.seed", 0, "the seed of the faults; 0: another one each time")
+	workers     = flag.Int("chaos.workers", 16, "clients that ask at once")
+	soakFor     = flag.Duration("soak.for", time.Minute, "how long memory is watched")
+	openStreams = flag.Int("streams", 10_000, "how many streams are open at once")
+	update      = flag.Bool("update", false, "write the table of docs/reliability.md")
 )
 
 // binary is the Caddy under test.
