@@ -5,7 +5,7 @@
 #	./xcaddy.sh demo             run the demo: no account needed
 #	./xcaddy.sh test             run every check and test
 #	./xcaddy.sh sim [FLAGS]      compare the policies in a simulator; -h lists the flags
-#	./xcaddy.sh chaos [FLAGS]    everything goes wrong at once, for -chaos.for 10m
+#	./xcaddy.sh chaos [FLAGS]    everything goes wrong at once, for ten minutes, then load for thirty
 #	./xcaddy.sh bench [FLAGS] [A B C D E F]   measure against reverse_proxy; -h lists the flags
 #
 # CADDY_VERSION chooses another Caddy to build with.
@@ -147,7 +147,7 @@ test_all() {
 	patiently "The OpenAPI file, against the answers of the binary that xcaddy built" api
 	patiently "The terminal views, in a pseudo-terminal, through the binary that xcaddy built" terminals
 	patiently "The conformance suite, against the binary that xcaddy built" faults
-	patiently "Chaos, against the binary that xcaddy built" chaos_test -chaos.for 1m
+	patiently "Chaos, against the binary that xcaddy built" chaos_test -chaos.for 1m -soak.for 30s
 	say "All checks and tests passed"
 }
 
@@ -223,7 +223,7 @@ chaos() {
 	shift
 	mkdir -p bin
 	build ./caddy
-	patiently "Chaos, against the binary that xcaddy built" chaos_test -chaos.for 10m "$@"
+	patiently "Chaos, against the binary that xcaddy built" chaos_test -chaos.for 10m -soak.for 30m "$@"
 }
 
 check_go

@@ -19,15 +19,14 @@ import (
 
 // process is Caddy with its home, which outlives kills.
 type process struct {
-	t             *testing.T
-	home          string
-	url, admin    string
-	env           []string
-	log           *os.File
-	mu            sync.Mutex
-	cmd           *exec.Cmd
-	done          chan struct{}
-	unexpectedEnd error
+	t          *testing.T
+	home       string
+	url, admin string
+	env        []string
+	log        *os.File
+	mu         sync.Mutex
+	cmd        *exec.Cmd
+	done       chan struct{}
 }
 
 // nextPort walks through the ports below those that the system hands out by itself:

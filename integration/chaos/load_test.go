@@ -136,7 +136,7 @@ func (k *worker) countTokens() {
 
 func (k *worker) params() anthropic.MessageNewParams {
 	return anthropic.MessageNewParams{
-		Model: anthropic.Model(models[k.dice.IntN(len(models))]), MaxTokens: 400,
+		Model: models[k.dice.IntN(len(models))], MaxTokens: 400,
 		Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock(k.prompt(0)))},
 	}
 }

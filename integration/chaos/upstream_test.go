@@ -32,7 +32,6 @@ type attempt struct {
 // recorder sits between the listeners and the fake.
 type recorder struct {
 	fake *fakeclaude.Server
-	keys map[string]string // API key to account
 
 	mu       sync.Mutex
 	attempts map[string]*attempt // by request-id, until its client has been judged
