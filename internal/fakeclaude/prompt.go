@@ -70,7 +70,8 @@ func parsePrompt(body []byte, counting bool) (prompt, error) {
 	if !messages.IsArray() || len(messages.Array()) == 0 {
 		return p, fmt.Errorf("messages: at least one message is required")
 	}
-	p.model = root.Get("model").String()
+	// A clone: what is remembered of a request must not hold all of its body.
+	p.model = strings.Clone(root.Get("model").String())
 	p.maxTokens = root.Get("max_tokens").Int()
 	if !counting && p.maxTokens < 1 {
 		return p, fmt.Errorf("max_tokens: must be greater than or equal to 1")
