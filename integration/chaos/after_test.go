@@ -39,9 +39,10 @@ func (a tokens) plus(u fakeclaude.Usage) tokens {
 }
 
 // compareBooks holds GET /usage against what the fake charged. What its client got in
-// full must be there to the token, once. Answers that broke off are estimated, and those
-// of the last seconds before a kill may be missing. It returns by how many tokens and
-// requests the books are off.
+// full must be there to the token, once, and of an answer that broke off the prompt, if
+// its beginning came. The rest of such answers is estimated, and those of the last
+// seconds before a kill may be missing. It returns by how many tokens and requests the
+// books are off.
 func (w *world) compareBooks(kills []time.Time) (off int64) {
 	w.t.Helper()
 	time.Sleep(3 * time.Second)
@@ -49,7 +50,7 @@ func (w *world) compareBooks(kills []time.Time) (off int64) {
 	leastServed := map[string]int64{}
 	exact, forgotten := 0, 0
 	w.truth.mu.Lock()
-	served := w.truth.served
+	served, begun := w.truth.served, w.truth.begun
 	w.truth.mu.Unlock()
 	for _, r := range w.fake.Requests() {
 		if r.Status != http.StatusOK || r.Account == "" || !strings.HasPrefix(r.URI, "/v1/messages") {
@@ -59,6 +60,11 @@ func (w *world) compareBooks(kills []time.Time) (off int64) {
 		most[r.Account] = most[r.Account].plus(r.Usage)
 		switch {
 		case !whole:
+			if begun[r.ID] && !nearKill(kills, r.At) {
+				prompt := r.Usage
+				prompt.Output = 0
+				least[r.Account] = least[r.Account].plus(prompt)
+			}
 			most[r.Account] = most[r.Account].plus(fakeclaude.Usage{Input: r.BodyBytes, Output: r.Usage.Output})
 		case nearKill(kills, r.At):
 			forgotten++

@@ -150,6 +150,11 @@ func (h *hearing) answered(err error) {
 		tr.wrong(h.from, now, "%s: said to be of account %s, was of %s", h.nonce, account, w.nameOf(a.account))
 		return
 	}
+	if bytes.Contains(h.got, []byte(`"type":"message_start"`)) {
+		tr.mu.Lock()
+		tr.begun[id] = true
+		tr.mu.Unlock()
+	}
 	left := h.ctx.Err() != nil || errors.Is(err, context.Canceled)
 	ended := errors.Is(err, io.EOF)
 	switch {

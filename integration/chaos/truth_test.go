@@ -37,11 +37,13 @@ type truth struct {
 	// that came to their client in full, with the person.
 	sent   map[string]int64
 	served map[string]string
+	// begun has those whose beginning came: it says what the prompt cost.
+	begun map[string]bool
 }
 
 func newTruth() *truth {
 	return &truth{sick: map[string][]*span{}, table: map[string]*tally{}, counts: map[string]int64{},
-		sent: map[string]int64{}, served: map[string]string{}}
+		sent: map[string]int64{}, served: map[string]string{}, begun: map[string]bool{}}
 }
 
 // linger is how long the consequences of a fault may be met: an answer that it broke
