@@ -1,10 +1,12 @@
 package chaos
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -58,6 +60,7 @@ var shared = []string{
 // driver makes the faults.
 type driver struct {
 	w    *world
+	only *regexp.Regexp
 	stop chan struct{}
 	wg   sync.WaitGroup
 
@@ -73,7 +76,7 @@ type driver struct {
 }
 
 func newDriver(w *world) *driver {
-	return &driver{w: w, stop: make(chan struct{}), taken: map[string]bool{}}
+	return &driver{w: w, only: regexp.MustCompile(*chaosOnly), stop: make(chan struct{}), taken: map[string]bool{}}
 }
 
 // every runs do again and again, with pauses of between least and most.
@@ -181,24 +184,59 @@ func (d *driver) sharedFault(dice *rand.Rand) error {
 	defer d.release(name)
 	for range inARow {
 		if len(d.deck) == 0 {
-			d.deck = slices.Clone(shared)
+			d.deck = slices.DeleteFunc(slices.Clone(shared), func(name string) bool { return !d.only.MatchString(name) })
+			if len(d.deck) == 0 {
+				return errors.New("no fault matches -chaos.only")
+			}
 			dice.Shuffle(len(d.deck), func(i, j int) { d.deck[i], d.deck[j] = d.deck[j], d.deck[i] })
 		}
 		what := d.deck[0]
 		d.deck = d.deck[1:]
 		end := d.w.truth.begin(name, what)
-		err := d.suffer(name, what, time.Duration(300+dice.IntN(400))*time.Millisecond)
+		met, err := d.suffer(name, what, time.Duration(300+dice.IntN(400))*time.Millisecond)
 		end()
 		if err != nil {
 			return err
+		}
+		if !met {
+			d.w.truth.unmet(what)
+			d.deck = append(d.deck, what)
+			break // the account rests; another may be asked
 		}
 	}
 	d.pause(linger)
 	return nil
 }
 
-// suffer makes one fault for that time.
-func (d *driver) suffer(name, what string, length time.Duration) error {
+const (
+	// enough requests have met a fault of an account's answers; it then ends.
+	enough = 3
+	// tired is when nobody is waited for any more who might meet it.
+	tired = 2 * time.Second
+)
+
+// suffer makes one fault, of the network for that time. It reports whether as many
+// requests as are enough have met it; who meets the network is not known.
+func (d *driver) suffer(name, what string, length time.Duration) (met bool, err error) {
+	if !slices.Contains(ofTheWay, what) {
+		d.w.fake.SetFault(name, fakeclaude.Times(what, enough))
+		for end := time.Now().Add(tired); time.Now().Before(end) && len(d.w.fake.Faults(name)) > 0; {
+			if !d.pause(20 * time.Millisecond) {
+				break
+			}
+		}
+		met = len(d.w.fake.Faults(name)) == 0
+		d.w.fake.SetFault(name)
+		return met, nil
+	}
+	return true, d.block(name, what, length)
+}
+
+// ofTheWay are the faults between Caddy and upstream.
+var ofTheWay = []string{faultRestart, faultDown, faultSlow, faultDelay, faultReset}
+
+// block makes a fault of an account's way to upstream for that time.
+func (d *driver) block(name, what string, length time.Duration) error {
 	door := d.w.doors[name]
 	switch what {
 	case faultRestart:
@@ -217,10 +255,7 @@ func (d *driver) suffer(name, what string, length time.Duration) error {
 	case faultReset:
 		return d.poison(door, length, `{"name":"x","type":"reset_peer","stream":"downstream","toxicity":0.7,"attributes":{"timeout":20}}`)
 	default:
-		d.w.fake.SetFault(name, fakeclaude.Always(what))
-		d.pause(length)
-		d.w.fake.SetFault(name)
-		return nil
+		return fmt.Errorf("%q is no fault of the way", what)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 var (
 	chaosFor    = flag.Duration("chaos.for", time.Minute, "how long faults are made")
 	chaosSeed   = flag.Uint64("chaos.seed", 0, "the seed of the faults; 0: another one each time")
+	chaosOnly   = flag.String("chaos.only", "", "of the faults that one account has at a time, only those whose name matches this expression")
 	workers     = flag.Int("chaos.workers", 16, "clients that ask at once")
 	soakFor     = flag.Duration("soak.for", time.Minute, "how long memory is watched")
 	openStreams = flag.Int("streams", 10_000, "how many streams are open at once")

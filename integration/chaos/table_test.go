@@ -30,6 +30,9 @@ func writeTable(tr *truth, took time.Duration, loginsLost int, booksOff int64) e
 	slices.Sort(names)
 	for _, name := range names {
 		l := tr.table[name]
+		if l.Times == 0 && l.Lost == 0 && l.Wrong == 0 {
+			continue
+		}
 		fmt.Fprintf(&b, "| %s | %d | %d | %d |\n", strings.ReplaceAll(name, "_", " "), l.Times, l.Lost, l.Wrong)
 	}
 	sum := tr.line(total)

@@ -165,3 +165,10 @@ func (tr *truth) beginLong(account, what string) func() {
 	}
 	return func() { tr.end(s, recovery) }
 }
+
+// unmet takes back a fault that too few requests have met.
+func (tr *truth) unmet(what string) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.line(what).Times--
+}

@@ -79,8 +79,8 @@ func parsePrompt(body []byte, counting bool) (prompt, error) {
 	p.stream = root.Get("stream").Bool()
 	mode := root.Get("thinking.type").String()
 	p.thinks = mode == "enabled" || mode == "adaptive"
-	p.effort = root.Get("output_config.effort").String()
-	p.speed = root.Get("speed").String()
+	p.effort = strings.Clone(root.Get("output_config.effort").String())
+	p.speed = strings.Clone(root.Get("speed").String())
 	p.readTools(root.Get("tools"))
 	p.readSystem(root.Get("system"))
 	p.readMessages(messages)
