@@ -2,6 +2,7 @@ package shunt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -68,6 +69,29 @@ func (b *bench) leave(t *testing.T, body, mark string) {
 		}
 	}
 	time.Sleep(50 * time.Millisecond) // what is on its way comes
+}
+
+// unflushed is a client whose connection breaks when what was written is sent.
+type unflushed struct{ *httptest.ResponseRecorder }
+
+func (unflushed) Flush()            {}
+func (unflushed) FlushError() error { return errors.New("broken pipe") }
+
+// TestBooksWhenFlushingFails: what upstream has told by then is charged, as it is when
+// writing fails.
+func TestBooksWhenFlushingFails(t *testing.T) {
+	b := newBench(t, fakeclaude.Options{Accounts: fourAccounts()[:1]},
+		"remote_key ann "+annKey+"\nupstream %UPSTREAM%\naccount a {\napi_key sk-ant-api03-aaaa\n}")
+	r := httptest.NewRequest(http.MethodPost, "/v1/messages", strings.NewReader(helloStream))
+	r.Header = http.Header{"X-Api-Key": {annKey}, "Anthropic-Version": {"2023-06-01"}, "Content-Type": {"application/json"}}
+	serveWith(b.h, unflushed{httptest.NewRecorder()}, r)
+	got := b.byAccount()["a"]
+	if want := b.fake.Books()["a"].Input; got.Usage.InputTokens != want || want == 0 {
+		t.Errorf("%d tokens of input are in the books, upstream charged %d", got.Usage.InputTokens, want)
+	}
+	if got.Usage.OutputTokens == 0 {
+		t.Error("no output is in the books")
+	}
 }
 
 const longTalk = `{"model":"claude-sonnet-5","max_tokens":2000,"stream":true,"thinking":{"type":"enabled"},"system":[{"type":"text","text":"You are the test of the books, which must be right to the token.","cache_control":{"type":"ephemeral","ttl":"1h"}}],"tools":[{"type":"web_search_20250305","name":"web_search"},{"name":"run","input_schema":{}}],"messages":[{"role":"user","content":[{"type":"text","text":"Größe 東京: please use a tool and search.","cache_control":{"type":"ephemeral"}}]}]}`

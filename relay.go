@@ -181,17 +181,17 @@ func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 			_, _ = tap.Write(p)
 			x.remember(a, tap)
 		}
-		if _, err := x.w.Write(p); err != nil {
-			if tap != nil && !early {
-				_, _ = tap.Write(p) // it is charged, whoever reads it
+		_, err := x.w.Write(p)
+		if err == nil {
+			if err = control.Flush(); errors.Is(err, http.ErrNotSupported) {
+				err = nil
 			}
-			return downstreamError{err}
-		}
-		if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return downstreamError{err}
 		}
 		if tap != nil && !early {
-			_, _ = tap.Write(p)
+			_, _ = tap.Write(p) // it is charged, whoever reads it
+		}
+		if err != nil {
+			return downstreamError{err}
 		}
 		return nil
 	}

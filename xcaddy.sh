@@ -5,6 +5,7 @@
 #	./xcaddy.sh demo             run the demo: no account needed
 #	./xcaddy.sh test             run every check and test
 #	./xcaddy.sh sim [FLAGS]      compare the policies in a simulator; -h lists the flags
+#	./xcaddy.sh chaos [FLAGS]    everything goes wrong at once, for ten minutes, then load for thirty
 #	./xcaddy.sh bench [FLAGS] [A B C D E F]   measure against reverse_proxy; -h lists the flags
 #
 # CADDY_VERSION chooses another Caddy to build with.
@@ -146,6 +147,7 @@ test_all() {
 	patiently "The OpenAPI file, against the answers of the binary that xcaddy built" api
 	patiently "The terminal views, in a pseudo-terminal, through the binary that xcaddy built" terminals
 	patiently "The conformance suite, against the binary that xcaddy built" faults
+	patiently "Chaos, against the binary that xcaddy built" chaos_test -chaos.for 2m -soak.for 30s
 	say "All checks and tests passed"
 }
 
@@ -208,6 +210,22 @@ faults() {
 	grep -E '^faults: [1-9][0-9]* rows, [1-9][0-9]* runs, 0 failed' "$out" || { tail -n 60 "$out"; return 1; }
 }
 
+# chaos_test [FLAGS]: the chaos test with these flags, against ./caddy.
+chaos_test() {
+	caddy=$PWD/caddy out=$PWD/bin/chaos.log
+	(cd integration/chaos && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 3h . "$@" >"$out" 2>&1) || { tail -n 90 "$out"; return 1; }
+	grep -E '^(streams|overload|soak): ' "$out"
+	grep -E '^chaos: [1-9][0-9]* requests served, [1-9][0-9]* faults, 0 lost, 0 wrong' "$out" || { tail -n 90 "$out"; return 1; }
+}
+
+# chaos is its long form.
+chaos() {
+	shift
+	mkdir -p bin
+	build ./caddy
+	patiently "Chaos, against the binary that xcaddy built" chaos_test -chaos.for 10m -soak.for 30m "$@"
+}
+
 check_go
 # sim plays weeks of made-up work with every policy, in a minute or two.
 sim() {
@@ -232,6 +250,7 @@ build) build "${2:-caddy}" && echo "Built ${2:-caddy}. Try: ./caddy run --config
 demo) demo ;;
 sim) sim "$@" ;;
 bench) bench "$@" ;;
+chaos) chaos "$@" ;;
 test) test_all ;;
-*) fail "unknown command $1; expected build, demo, sim, bench or test" ;;
+*) fail "unknown command $1; expected build, demo, sim, bench, chaos or test" ;;
 esac

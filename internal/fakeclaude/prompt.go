@@ -70,7 +70,8 @@ func parsePrompt(body []byte, counting bool) (prompt, error) {
 	if !messages.IsArray() || len(messages.Array()) == 0 {
 		return p, fmt.Errorf("messages: at least one message is required")
 	}
-	p.model = root.Get("model").String()
+	// A clone: what is remembered of a request must not hold all of its body.
+	p.model = strings.Clone(root.Get("model").String())
 	p.maxTokens = root.Get("max_tokens").Int()
 	if !counting && p.maxTokens < 1 {
 		return p, fmt.Errorf("max_tokens: must be greater than or equal to 1")
@@ -78,8 +79,8 @@ func parsePrompt(body []byte, counting bool) (prompt, error) {
 	p.stream = root.Get("stream").Bool()
 	mode := root.Get("thinking.type").String()
 	p.thinks = mode == "enabled" || mode == "adaptive"
-	p.effort = root.Get("output_config.effort").String()
-	p.speed = root.Get("speed").String()
+	p.effort = strings.Clone(root.Get("output_config.effort").String())
+	p.speed = strings.Clone(root.Get("speed").String())
 	p.readTools(root.Get("tools"))
 	p.readSystem(root.Get("system"))
 	p.readMessages(messages)
