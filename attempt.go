@@ -331,7 +331,7 @@ func (x *exchange) answerOf(a *attempt, refreshable bool) *anthropic.Answer {
 // none of the API's at all (a page of something in between), is a failure of
 // upstream's, whatever its status says.
 func (x *exchange) begin(a *attempt) {
-	own := strings.HasPrefix(strings.ToLower(a.resp.Header.Get("Content-Type")), "application/json")
+	own := isJSON(a.resp.Header)
 	if own {
 		size := int64(4 << 10)
 		if told := a.resp.ContentLength; told > 0 {
@@ -355,6 +355,11 @@ func (x *exchange) begin(a *attempt) {
 	}
 }
 
-func isEventStream(h http.Header) bool {
-	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/event-stream")
+func isEventStream(h http.Header) bool { return isOfType(h, "text/event-stream") }
+
+func isJSON(h http.Header) bool { return isOfType(h, "application/json") }
+
+func isOfType(h http.Header, mediaType string) bool {
+	told := h["Content-Type"]
+	return len(told) > 0 && len(told[0]) >= len(mediaType) && strings.EqualFold(told[0][:len(mediaType)], mediaType)
 }

@@ -43,7 +43,7 @@ func newUpstreamBody(resp *http.Response, stall time.Duration, cancel context.Ca
 	case "", "identity":
 		// Some edges compress and do not say so. An event stream and JSON never begin
 		// with gzip's magic number; a file that somebody stored may.
-		if isEventStream(resp.Header) || strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+		if isEventStream(resp.Header) || isJSON(resp.Header) {
 			b.reader = &sniffReader{source: watched, owner: b}
 		}
 	case "gzip", "x-gzip":

@@ -257,8 +257,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 }
 
 // defaultTransport is Caddy's, with as many connections kept for the next requests as a
-// busy team has under way: its own default keeps 32 and dials the others anew each time.
-const defaultTransport = `{"protocol":"http","keep_alive":{"max_idle_conns_per_host":512}}`
+// busy team has under way: its own default keeps 32 and dials the others anew each time. A
+// larger buffer takes what a fast stream has ready in fewer reads and writes.
+const defaultTransport = `{"protocol":"http","read_buffer_size":16384,"keep_alive":{"max_idle_conns_per_host":512}}`
 
 func (h *Handler) loadModules(ctx caddy.Context) error {
 	h.policy = pool.Policies[pool.DefaultPolicy]

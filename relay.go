@@ -1,7 +1,6 @@
 package shunt
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -154,6 +153,13 @@ func (x *exchange) relay(a *attempt) error {
 	return err
 }
 
+// trickles reports whether the answer comes bit by bit, and each bit shall be seen at
+// once. A JSON document, or what says its length, is written as it fits.
+func (a *attempt) trickles() bool {
+	header := a.resp.Header
+	return isEventStream(header) || a.resp.ContentLength < 0 && !isJSON(header)
+}
+
 func (x *exchange) newTap(a *attempt) *sse.Tap {
 	switch {
 	case !a.verdict.Served() || x.endpoint != anthropic.EndpointMessages && !x.making() || a.body.opaque:
@@ -169,26 +175,25 @@ func (x *exchange) newTap(a *attempt) *sse.Tap {
 type downstreamError struct{ error }
 
 // copy relays what was read ahead and then the rest, chunk by chunk. The tap gets
-// each chunk after the client did.
+// each chunk before the client does: it is charged, whoever reads it, and what the client
+// may name in its very next request is remembered before it can know of it.
 func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 	control := http.NewResponseController(x.w)
+	flushes, container := a.trickles(), ""
 	write := func(p []byte) error {
 		x.commit(a)
-		// What the client may name in its very next request is remembered before it
-		// can know of it.
-		early := tap != nil && (x.making() || bytes.Contains(p, containerKey))
-		if early {
+		if tap != nil {
 			_, _ = tap.Write(p)
-			x.remember(a, tap)
+			if named := tap.Container(); named != container || x.making() {
+				container = named
+				x.remember(a, tap)
+			}
 		}
 		_, err := x.w.Write(p)
-		if err == nil {
+		if err == nil && flushes {
 			if err = control.Flush(); errors.Is(err, http.ErrNotSupported) {
 				err = nil
 			}
-		}
-		if tap != nil && !early {
-			_, _ = tap.Write(p) // it is charged, whoever reads it
 		}
 		if err != nil {
 			return downstreamError{err}
@@ -231,8 +236,6 @@ func (x *exchange) read(a *attempt, p []byte) (int, error) {
 	return a.body.Read(p)
 }
 
-var containerKey = []byte(`"container"`)
-
 // remember takes note of what the answer made that only its account has.
 func (x *exchange) remember(a *attempt, tap *sse.Tap) {
 	seen := tap.Result()
@@ -271,7 +274,8 @@ func (x *exchange) end(a *attempt, tap *sse.Tap, err error) error {
 		return nil
 	}
 	// The server closes the connection (HTTP/1.1) or resets the stream (HTTP/2 and
-	// 3): the client sees a transfer that failed.
+	// 3): the client sees a transfer that failed, behind all that came.
+	_ = http.NewResponseController(x.w).Flush()
 	panic(http.ErrAbortHandler)
 }
 

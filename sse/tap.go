@@ -81,6 +81,8 @@ type Tap struct {
 	// whether that has changed since result was last filled from it.
 	body  []byte
 	fresh bool
+	// named is where a member named container begins in body, -1 for nowhere yet.
+	named int
 }
 
 // NewStreamTap returns a tap for a text/event-stream answer. It holds at most
@@ -94,7 +96,7 @@ func NewStreamTap() *Tap {
 
 // NewJSONTap returns a tap for a plain JSON answer. It holds the answer up to
 // 8 MiB; beyond that it lets go of it and keeps what it could tell by then.
-func NewJSONTap() *Tap { return &Tap{} }
+func NewJSONTap() *Tap { return &Tap{named: -1} }
 
 // Write takes the next bytes of the answer. It always returns len(p) and nil,
 // and does not keep p.
@@ -111,8 +113,35 @@ func (t *Tap) Write(p []byte) (int, error) {
 	default:
 		t.body = appendWithin(t.body, p, maxTapJSON)
 		t.fresh = true
+		t.lookForContainer(len(p))
 	}
 	return len(p), nil
+}
+
+// Container is the id of the container that the answer ran code in, empty if it has not
+// said so by now. It costs nothing, unlike Result.
+func (t *Tap) Container() string { return t.result.Container }
+
+var containerName = []byte(`"container"`)
+
+// lookForContainer looks for the id in the last n bytes of body. It may be cut off at
+// their end; then it is looked for again, within a bound.
+func (t *Tap) lookForContainer(n int) {
+	const most = 1 << 10
+	if t.result.Container != "" {
+		return
+	}
+	if t.named < 0 || len(t.body)-t.named-n > most {
+		from := max(0, len(t.body)-n-len(containerName)+1)
+		at := bytes.LastIndex(t.body[from:], containerName)
+		if at < 0 {
+			return
+		}
+		t.named = from + at
+	}
+	if id := gjson.GetBytes(t.body, "container.id"); strings.HasSuffix(id.Raw, `"`) {
+		setString(&t.result.Container, id)
+	}
 }
 
 // Result returns what is known by now. It may be called at any time.

@@ -307,3 +307,39 @@ func TestTerms(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestContainerIsKnownInTime: a client may name the container as soon as it has read of
+// it, and reads no more than what was written.
+func TestContainerIsKnownInTime(t *testing.T) {
+	const id = "container_011CPR"
+	inText := `{"type":"text","text":"\"container\": no, \"id\""},{"type":"tool_use","input":{"container":{"id":"other"}}}`
+	for _, body := range []string{
+		`{"id":"msg_1","container":{"id":"` + id + `","expires_at":"2026-01-01T00:00:00Z"},"content":[` + inText + `],"usage":{"output_tokens":3}}`,
+		`{"id":"msg_1","content":[` + inText + strings.Repeat(","+inText, 40) + `],"container": { "id" : "` + id + `"}}`,
+	} {
+		for _, size := range []int{1, 7, 1000, len(body)} {
+			tap, known := NewJSONTap(), -1
+			for at := 0; at < len(body); at += size {
+				tapped(t, tap, []byte(body[at:min(at+size, len(body))]))
+				if got := tap.Container(); got == id && known < 0 {
+					known = min(at+size, len(body))
+				} else if got != "" && got != id {
+					t.Fatalf("in pieces of %d: %q", size, got)
+				}
+			}
+			if first := strings.Index(body, id) + len(id) + 1; known < 0 || known > first+size+1 {
+				t.Errorf("in pieces of %d: known at %d, told at %d", size, known, first)
+			}
+			if r := tap.Result(); r.Container != id {
+				t.Errorf("in pieces of %d: %+v", size, r)
+			}
+		}
+	}
+	stream := "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"container\":{\"id\":\"" + id + "\"}}}\n\n"
+	tap := NewStreamTap()
+	tapped(t, tap, []byte(stream[:len(stream)-1]))
+	tapped(t, tap, []byte(stream[len(stream)-1:]))
+	if tap.Container() != id {
+		t.Errorf("of a stream: %q", tap.Container())
+	}
+}
