@@ -116,11 +116,17 @@ func (p *Parser) Write(b []byte) {
 	// two would be searched to its end for the other one every time.
 	lf, cr := -1, -1
 	for i := 0; i < len(b); {
-		if lf < i {
-			lf = next(b, i, '\n')
-		}
 		if cr < i {
 			cr = next(b, i, '\r')
+		}
+		if p.between() {
+			if n := p.usual(b[i:cr]); n > 0 {
+				i += n
+				continue
+			}
+		}
+		if lf < i {
+			lf = next(b, i, '\n')
 		}
 		end := min(lf, cr)
 		p.piece(b[i:end])
@@ -138,6 +144,45 @@ func (p *Parser) Write(b []byte) {
 		}
 	}
 	p.detach()
+}
+
+// between reports whether nothing of an event has been read yet.
+func (p *Parser) between() bool {
+	return p.part == inField && p.nField == 0 && p.nName == 0 && p.lines == 0
+}
+
+var (
+	eventField = []byte("event: ")
+	dataField  = []byte("data: ")
+)
+
+// usual takes a whole event that b begins with if it is written as the API does: a name,
+// one line of data, a blank line. It returns the event's length in b, 0 for any other
+// layout. There is no carriage return in b.
+func (p *Parser) usual(b []byte) int {
+	rest, ok := bytes.CutPrefix(b, eventField)
+	if !ok {
+		return 0
+	}
+	end := bytes.IndexByte(rest, '\n')
+	if end < 0 || end > maxName {
+		return 0
+	}
+	name, rest := rest[:end], rest[end+1:]
+	if rest, ok = bytes.CutPrefix(rest, dataField); !ok {
+		return 0
+	}
+	end = bytes.IndexByte(rest, '\n')
+	if end < 0 || end+1 >= len(rest) || rest[end+1] != '\n' {
+		return 0
+	}
+	limit := p.maxEvent
+	if p.keep != nil {
+		limit = max(min(p.keep(name), limit), 0)
+	}
+	data := rest[:min(end, limit)]
+	p.emit(Event{Name: name, Data: data, Size: end, Truncated: end > len(data)})
+	return len(b) - len(rest) + end + 2
 }
 
 // next returns where c first stands in b at or behind i, len(b) if nowhere.
