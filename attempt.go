@@ -1,6 +1,7 @@
 package shunt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -181,11 +182,11 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 	ctx, cancel := context.WithCancel(ctx)
 	a := &attempt{lease: lease, account: acct, cancel: cancel, span: span}
 	req := x.upstreamRequest(ctx, acct, cred)
-	head := x.headTimer(cancel)
+	dog := watchFor(x.headLimit(), cancel)
 	begun := time.Now()
 	resp, err := x.h.transport.RoundTrip(req) //nolint:bodyclose // the attempt closes it
 	x.awaited(begun)
-	inTime := head.Stop()
+	inTime := dog.timer.Stop()
 	if err != nil {
 		a.err, a.verdict = err, anthropic.Unreachable
 		if !inTime && !x.gone() {
@@ -197,7 +198,7 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 	a.sawAnswer(resp)
 	x.sawRequestID(resp)
 	x.h.sawOrganization(acct, resp.Header)
-	a.body = newUpstreamBody(resp, time.Duration(x.h.StallTimeout), cancel)
+	a.body = newUpstreamBody(resp, time.Duration(x.h.StallTimeout), dog)
 	x.classify(a, refreshable)
 	if a.verdict.Action == anthropic.Next || a.verdict.Action == anthropic.Renew {
 		// The account's own refusal does not count against retries.
@@ -206,10 +207,10 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 	return a
 }
 
-// headTimer bounds the wait for the head of an answer. A stream's head comes
+// headLimit bounds the wait for the head of an answer. A stream's head comes
 // before its first token; any other answer comes when it is complete, and its
 // client's patience is the bound.
-func (x *exchange) headTimer(cancel context.CancelFunc) *time.Timer {
+func (x *exchange) headLimit() time.Duration {
 	limit := 10 * time.Minute
 	if x.facts.Stream || x.endpoint != anthropic.EndpointMessages {
 		limit = time.Duration(x.h.StallTimeout)
@@ -217,32 +218,42 @@ func (x *exchange) headTimer(cancel context.CancelFunc) *time.Timer {
 	if left := x.patience(); left > 0 {
 		limit = min(limit, left)
 	}
-	return time.AfterFunc(limit, cancel)
+	return limit
 }
 
 func (x *exchange) upstreamRequest(ctx context.Context, acct *account, cred credential.Credential) *http.Request {
 	header := anthropic.UpstreamHeader(x.r.Header)
 	cred.Apply(header)
-	req := &http.Request{
-		Method: x.r.Method,
-		URL: &url.URL{
-			Scheme: acct.base.scheme, Host: acct.base.host,
-			Path: acct.base.path + x.r.URL.Path, RawQuery: wireQuery(x.r.URL.RawQuery),
-		},
-		Host:       acct.base.host,
-		Header:     header,
-		Proto:      "HTTP/1.1",
-		ProtoMajor: 1, ProtoMinor: 1,
+	req := new(http.Request).WithContext(ctx)
+	req.Method = x.r.Method
+	req.URL = &url.URL{
+		Scheme: acct.base.scheme, Host: acct.base.host,
+		Path: acct.base.path + x.r.URL.Path, RawQuery: wireQuery(x.r.URL.RawQuery),
 	}
+	req.Host, req.Header = acct.base.host, header
+	req.Proto, req.ProtoMajor, req.ProtoMinor = "HTTP/1.1", 1, 1
 	if x.r.Method == http.MethodPost {
 		req.ContentLength = int64(len(x.body))
-		req.GetBody = func() (io.ReadCloser, error) { return &sentBody{rest: x.body}, nil }
-		req.Body, _ = req.GetBody()
-		if len(x.body) == 0 {
-			req.Body = http.NoBody
-		}
+		req.GetBody = x.bodyToSend
+		req.Body, _ = x.bodyToSend()
 	}
-	return req.WithContext(ctx)
+	return req
+}
+
+// smallBody is what a transport writes in one piece with the request's head.
+const smallBody = 2 << 10
+
+// bodyToSend is the request's body, once for each time that it is sent. A transport
+// knows of a bytes.Reader that it need not wait for its bytes, and does not send the head
+// by itself before them. What is larger is let go of as it is sent.
+func (x *exchange) bodyToSend() (io.ReadCloser, error) {
+	switch {
+	case len(x.body) == 0:
+		return http.NoBody, nil
+	case len(x.body) <= smallBody:
+		return io.NopCloser(bytes.NewReader(x.body)), nil
+	}
+	return &sentBody{rest: x.body}, nil
 }
 
 // wireQuery is a query as it may stand in a request line (RFC 3986, 2.1). HTTP/2 brings

@@ -32,19 +32,22 @@ type upstreamBody struct {
 	// opaque is true when the encoding is one that cannot be read here: it goes to
 	// the client as it is, and tells nothing.
 	opaque bool
+
+	stall stallReader
+	sniff sniffReader
 }
 
-func newUpstreamBody(resp *http.Response, stall time.Duration, cancel context.CancelFunc) *upstreamBody {
-	watched := &stallReader{body: resp.Body, limit: stall, cancel: cancel}
-	watched.timer = time.AfterFunc(stall, watched.expire)
-	watched.timer.Stop()
-	b := &upstreamBody{raw: resp.Body, reader: watched}
+func newUpstreamBody(resp *http.Response, stall time.Duration, dog *watchdog) *upstreamBody {
+	b := &upstreamBody{raw: resp.Body, stall: stallReader{body: resp.Body, limit: stall, dog: dog}}
+	watched := &b.stall
+	b.reader = watched
 	switch encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
 		// Some edges compress and do not say so. An event stream and JSON never begin
 		// with gzip's magic number; a file that somebody stored may.
 		if isEventStream(resp.Header) || isJSON(resp.Header) {
-			b.reader = &sniffReader{source: watched, owner: b}
+			b.sniff = sniffReader{source: watched, owner: b}
+			b.reader = &b.sniff
 		}
 	case "gzip", "x-gzip":
 		b.decode(watched, openGzip)
@@ -69,25 +72,39 @@ func (b *upstreamBody) Close() error {
 	return b.raw.Close()
 }
 
-// stallReader gives up when a single read takes longer than limit.
-type stallReader struct {
-	body    io.Reader
-	limit   time.Duration
-	timer   *time.Timer
-	cancel  context.CancelFunc
-	stalled atomic.Bool
+// watchdog cancels an upstream request that is silent for too long. One watches over
+// the wait for the head and then over each read of the body.
+type watchdog struct {
+	timer  *time.Timer
+	cancel context.CancelFunc
+	barked atomic.Bool
 }
 
-func (s *stallReader) expire() {
-	s.stalled.Store(true)
-	s.cancel()
+// watchFor returns a watchdog that waits for limit, and then for as long as its timer is
+// set to.
+func watchFor(limit time.Duration, cancel context.CancelFunc) *watchdog {
+	d := &watchdog{cancel: cancel}
+	d.timer = time.AfterFunc(limit, d.bark)
+	return d
+}
+
+func (d *watchdog) bark() {
+	d.barked.Store(true)
+	d.cancel()
+}
+
+// stallReader gives up when a single read takes longer than limit.
+type stallReader struct {
+	body  io.Reader
+	limit time.Duration
+	dog   *watchdog
 }
 
 func (s *stallReader) Read(p []byte) (int, error) {
-	s.timer.Reset(s.limit)
+	s.dog.timer.Reset(s.limit)
 	n, err := s.body.Read(p)
-	s.timer.Stop()
-	if err != nil && err != io.EOF && s.stalled.Load() {
+	s.dog.timer.Stop()
+	if err != nil && err != io.EOF && s.dog.barked.Load() {
 		err = errStalled
 	}
 	return n, err

@@ -43,7 +43,7 @@ func bodyOf(encoding string, body io.Reader) *upstreamBody {
 		resp.Header.Set("Content-Encoding", encoding)
 	}
 	_, cancel := context.WithCancel(context.Background())
-	return newUpstreamBody(resp, time.Minute, cancel)
+	return newUpstreamBody(resp, time.Minute, watchFor(time.Minute, cancel))
 }
 
 // TestCompressedBodiesAreDecoded: with a label or, where it can be told, without,

@@ -2,10 +2,10 @@ package shunt
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -28,7 +28,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		return passOn(w, r, next)
 	}
-	x := &exchange{h: h, w: w, r: r, route: route, endpoint: route.Endpoint, started: time.Now(), id: "shunt_" + strings.ReplaceAll(uuid.NewString(), "-", "")}
+	x := &exchange{h: h, w: w, r: r, route: route, endpoint: route.Endpoint, started: time.Now(), id: newRequestID()}
 	w.Header().Set("X-Shunt-Request-Id", x.id)
 	if repl := replacer(r); repl != nil {
 		repl.Map(x.placeholder)
@@ -47,6 +47,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	x.who, x.limits = who, h.roster.Load().limits(who.name)
 	setPerson(r, who)
 	return x.serve()
+}
+
+func newRequestID() string {
+	const prefix = "shunt_"
+	id := uuid.New()
+	var text [len(prefix) + 2*len(id)]byte
+	hex.Encode(text[copy(text[:], prefix):], id[:])
+	return string(text[:])
 }
 
 // passOn lets the site's next handler answer. When none does, the path is

@@ -3,6 +3,7 @@ package anthropic
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -45,7 +46,8 @@ var responsePrivatePrefixes = []string{"Anthropic-Ratelimit-", "Anthropic-Priori
 // is asked for uncompressed, so that usage can be read from it. The caller adds
 // the account's credential. client is not changed.
 func UpstreamHeader(client http.Header) http.Header {
-	h := passed(client, requestPrivate, requestPrivatePrefixes)
+	h := make(http.Header, len(client)+2)
+	toUpstream.pass(h, client)
 	h["Accept-Encoding"] = []string{"identity"}
 	if _, ok := h["User-Agent"]; !ok {
 		// An explicit empty value keeps Go from adding a name of its own.
@@ -59,33 +61,49 @@ func UpstreamHeader(client http.Header) http.Header {
 // or tells its limits. It adds what keeps a browser from running the answer: files
 // are what somebody uploaded, and they are served at the site of the dashboard.
 func ClientHeader(dst, upstream http.Header) {
-	for name, values := range passed(upstream, responsePrivate, responsePrivatePrefixes) {
-		dst[name] = values
-	}
+	toClient.pass(dst, upstream)
 	inert := []string{"default-src 'none'; sandbox", "nosniff"}
 	dst["Content-Security-Policy"] = inert[:1:1]
 	dst["X-Content-Type-Options"] = inert[1:]
 }
 
-func passed(from http.Header, private, prefixes []string) http.Header {
-	h := make(http.Header, len(from)+2)
+// sieve is what does not pass in one direction.
+type sieve struct {
+	names    map[string]bool
+	prefixes []string
+}
+
+var (
+	toUpstream = newSieve(requestPrivate, requestPrivatePrefixes)
+	toClient   = newSieve(responsePrivate, responsePrivatePrefixes)
+)
+
+func newSieve(private, prefixes []string) *sieve {
+	s := &sieve{names: make(map[string]bool), prefixes: prefixes}
+	for _, name := range slices.Concat(private, hopByHop) {
+		s.names[name] = true
+	}
+	return s
+}
+
+// pass copies into dst what passes of from, but for what its Connection names.
+func (s *sieve) pass(dst, from http.Header) {
+	named := ofConnection(from["Connection"])
 	for name, values := range from {
-		if !hasPrefixIn(name, prefixes) {
-			h[name] = values[:len(values):len(values)]
+		if !s.names[name] && !hasPrefixIn(name, s.prefixes) && !slices.Contains(named, name) {
+			dst[name] = values[:len(values):len(values)]
 		}
 	}
-	for _, line := range from["Connection"] {
-		for _, name := range strings.Split(line, ",") {
-			delete(h, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
+}
+
+// ofConnection are the headers that Connection says are for one connection only.
+func ofConnection(lines []string) (names []string) {
+	for _, line := range lines {
+		for name := range strings.SplitSeq(line, ",") {
+			names = append(names, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
 		}
 	}
-	for _, name := range hopByHop {
-		delete(h, name)
-	}
-	for _, name := range private {
-		delete(h, name)
-	}
-	return h
+	return names
 }
 
 func hasPrefixIn(name string, prefixes []string) bool {

@@ -3,7 +3,6 @@ package anthropic
 import (
 	"math"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -64,24 +63,44 @@ func (l *Limits) Empty() bool { return !l.Unified() && len(l.Buckets) == 0 && l.
 
 const (
 	ratelimitPrefix = "Anthropic-Ratelimit-"
-	unifiedPrefix   = "Anthropic-Ratelimit-Unified-"
 	fastPrefix      = "Anthropic-Fast-"
 )
 
-var windowHeader = regexp.MustCompile(`^((?:5h|7d)(?:_[a-z0-9]+)?)-(status|utilization|reset)$`)
+// lowered are the names of the limit headers that answers usually have, behind
+// [ratelimitPrefix], as they are documented.
+var lowered = func() map[string]string {
+	names := make(map[string]string)
+	add := func(kinds []string, fields ...string) {
+		for _, kind := range kinds {
+			for _, field := range fields {
+				name := kind + field
+				names[http.CanonicalHeaderKey(name)] = name
+			}
+		}
+	}
+	add([]string{"requests", "tokens", "input-tokens", "output-tokens"}, "-limit", "-remaining", "-reset")
+	add([]string{"unified-5h", "unified-7d", "unified-7d_opus", "unified-7d_sonnet"}, "-status", "-utilization", "-reset")
+	add([]string{"unified-"}, "status", "representative-claim", "reset", "overage-status", "overage-disabled-reason", "overage-reset", "overage-in-use")
+	return names
+}()
 
 // ReadLimits reads the limit headers of an answer. Values that cannot be read
 // count as not sent.
 func ReadLimits(h http.Header, now time.Time) Limits {
 	l := Limits{RetryAfter: retryAfter(h, now)}
 	for name, values := range h {
-		if len(values) == 0 || !strings.HasPrefix(name, ratelimitPrefix) {
+		rest, ok := strings.CutPrefix(name, ratelimitPrefix)
+		if !ok || len(values) == 0 {
 			continue
 		}
-		if rest, ok := strings.CutPrefix(name, unifiedPrefix); ok {
-			l.unified(strings.ToLower(rest), values[0])
+		name, ok := lowered[rest]
+		if !ok {
+			name = strings.ToLower(rest)
+		}
+		if unified, ok := strings.CutPrefix(name, "unified-"); ok {
+			l.unified(unified, values[0])
 		} else {
-			l.Buckets = readBucket(l.Buckets, strings.ToLower(name[len(ratelimitPrefix):]), values[0])
+			l.Buckets = readBucket(l.Buckets, name, values[0])
 		}
 	}
 	return l
@@ -104,12 +123,12 @@ func (l *Limits) unified(name, value string) {
 	case "overage-in-use":
 		l.OverageInUse = value == "true" || value == "1"
 	default:
-		m := windowHeader.FindStringSubmatch(name)
-		if m == nil {
+		window, field, ok := cutWindow(name)
+		if !ok {
 			return
 		}
-		w := l.window(m[1])
-		switch m[2] {
+		w := l.window(window)
+		switch field {
 		case "status":
 			w.Status = value
 		case "utilization":
@@ -120,6 +139,24 @@ func (l *Limits) unified(name, value string) {
 			w.Reset = readReset(value)
 		}
 	}
+}
+
+// cutWindow splits the name of a window's header: 5h or 7d, perhaps with a model's name
+// behind it (7d_opus), and what is said of it.
+func cutWindow(name string) (window, field string, ok bool) {
+	i := strings.LastIndexByte(name, '-')
+	if i < 0 {
+		return "", "", false
+	}
+	window, field = name[:i], name[i+1:]
+	if field != "status" && field != "utilization" && field != "reset" {
+		return "", "", false
+	}
+	length, of, named := strings.Cut(window, "_")
+	if length != "5h" && length != "7d" || named && (of == "" || strings.Trim(of, "abcdefghijklmnopqrstuvwxyz0123456789") != "") {
+		return "", "", false
+	}
+	return window, field, true
 }
 
 func (l *Limits) window(name string) *Window {
@@ -167,14 +204,17 @@ func readBucket(buckets []Bucket, header, value string) []Bucket {
 // readReset reads epoch seconds, which is what unified headers carry, or RFC
 // 3339, which is what classic ones do.
 func readReset(value string) time.Time {
+	if len(value) > 4 && value[4] == '-' {
+		t, err := time.Parse(time.RFC3339, value)
+		if err != nil {
+			return time.Time{}
+		}
+		return t
+	}
 	if s, err := strconv.ParseFloat(value, 64); err == nil {
 		if s > 0 && s < 1e11 {
 			return time.Unix(int64(s), 0)
 		}
-		return time.Time{}
-	}
-	if t, err := time.Parse(time.RFC3339, value); err == nil {
-		return t
 	}
 	return time.Time{}
 }
