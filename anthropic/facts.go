@@ -51,7 +51,8 @@ type Facts struct {
 	BoundThinking bool
 	// Size is the length of the body in bytes.
 	Size int
-	// Tokens is an estimate of the prompt's size, see estimateTokens.
+	// Tokens is an estimate of the prompt's size: a quarter of its bytes, and
+	// for images and documents what they usually count for.
 	Tokens int64
 }
 
@@ -66,82 +67,48 @@ func ReadFacts(endpoint Endpoint, header http.Header, body []byte) Facts {
 	b := readBody(body)
 	f.Model = strings.Clone(b.model)
 	f.Stream, f.Fast = b.stream, b.fast
-	if asksLongCache(body) || !b.readable && len(body) > 0 {
+	if b.longCache || !b.readable && len(body) > 0 {
 		// What a body asks that cannot be read, because it is compressed, is not
 		// known, and too short a life is the worse mistake.
 		f.CacheLife = CacheLifeLong
 	}
 	f.BoundThinking = b.thinking && bindsThinking(f.Model)
-	f.Refs = readRefs(body, b.container)
+	f.Refs = b.refs(body)
 	f.Session, f.Parent = sessionKeys(header, &b)
 	if prefix, size := prefixHash(&b); size >= leastPrefix {
 		f.Prefix = prefix
 	}
 	if b.readable {
-		f.Tokens = estimateTokens(body)
+		f.Tokens = b.tokens()
 	}
 	return f
 }
 
 // bodyFacts are views into the body: nothing is copied and messages is not decoded.
 type bodyFacts struct {
+	text                    string // all of it
 	model, userID           string
 	container               string
 	stream, fast, thinking  bool
 	readable                bool // it looks like a JSON object
 	system, tools, messages gjson.Result
+
+	longCache bool     // a cache_control asks for a ttl of one hour
+	files     []string // the ids of files that it names
+	// Images and documents: their bytes in base64, and about what they count for.
+	binaryBytes, binaryTokens int64
 }
 
 func readBody(body []byte) bodyFacts {
 	var b bodyFacts
-	if len(body) == 0 || body[0] != '{' && !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+	if len(body) == 0 || body[0] != '{' && !bytes.HasPrefix(bytes.TrimLeft(body, space), []byte("{")) {
 		return b
 	}
 	b.readable = true
-	// The body is read-only for its whole life, so a string may look into it.
-	root := gjson.Result{Type: gjson.JSON, Raw: unsafe.String(unsafe.SliceData(body), len(body))} //nolint:gosec // audited: see above
-	root.ForEach(func(key, value gjson.Result) bool {
-		switch key.Str {
-		case "model":
-			b.model = value.Str
-		case "stream":
-			b.stream = value.Type == gjson.True
-		case "speed":
-			b.fast = value.Str == "fast"
-		case "thinking":
-			b.thinking = value.IsObject() && value.Get("type").Str != "disabled"
-		case "container":
-			if b.container = value.Str; value.IsObject() {
-				b.container = value.Get("id").Str
-			}
-		case "metadata":
-			b.userID = value.Get("user_id").Str
-		case "system":
-			b.system = value
-		case "tools":
-			b.tools = value
-		case "messages":
-			b.messages = value
-		}
-		return true
-	})
+	// The facts are read before anybody may write to the body, so a string may look into it.
+	b.text = unsafe.String(unsafe.SliceData(body), len(body)) //nolint:gosec // audited: see above
+	b.scan()
 	return b
-}
-
-// asksLongCache looks for a cache_control with a ttl of one hour. A false hit
-// in a text only keeps a session at its account for longer.
-func asksLongCache(body []byte) bool {
-	for rest := body; ; {
-		i := bytes.Index(rest, []byte(`"ttl"`))
-		if i < 0 {
-			return false
-		}
-		rest = rest[i+len(`"ttl"`):]
-		v := bytes.TrimLeft(rest[:min(len(rest), 64)], " \t\r\n:")
-		if bytes.HasPrefix(v, []byte(`"1h"`)) {
-			return true
-		}
-	}
 }
 
 // thinkingBinders are the models whose thinking blocks work only in the account
@@ -160,12 +127,25 @@ func bindsThinking(model string) bool {
 // maxRefs bounds how many ids of one body are looked at.
 const maxRefs = 32
 
-// readRefs finds the values of "file_id" wherever they stand, and the container.
-// A hit inside a text that quotes JSON is escaped there, so it is none.
-func readRefs(body []byte, container string) (refs []string) {
-	if container != "" && ValidID(container) {
-		refs = append(refs, strings.Clone(container))
+// refs are copies of the container's id and the ids of files.
+func (b *bodyFacts) refs(body []byte) (refs []string) {
+	if b.container != "" && ValidID(b.container) {
+		refs = append(refs, strings.Clone(b.container))
 	}
+	for _, id := range b.files {
+		if len(refs) < maxRefs && !slices.Contains(refs, id) {
+			refs = append(refs, strings.Clone(id))
+		}
+	}
+	if b.readable {
+		return refs
+	}
+	return filesIn(body)
+}
+
+// filesIn finds the values of "file_id" in a body that is no JSON, as a form is that
+// holds some.
+func filesIn(body []byte) (refs []string) {
 	for rest := body; len(refs) < maxRefs; {
 		i := bytes.Index(rest, []byte(`"file_id"`))
 		if i < 0 {

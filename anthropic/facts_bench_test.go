@@ -61,7 +61,7 @@ func BenchmarkReadFacts(b *testing.B) {
 	}
 }
 
-// BenchmarkReadFactsParts shows what of ReadFacts the prefix and the estimate take.
+// BenchmarkReadFactsParts shows what of ReadFacts the prefix takes.
 func BenchmarkReadFactsParts(b *testing.B) {
 	body := bodies()["tools"]
 	facts := readBody(body)
@@ -69,12 +69,6 @@ func BenchmarkReadFactsParts(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			prefixHash(&facts)
-		}
-	})
-	b.Run("tokens", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			estimateTokens(body)
 		}
 	})
 }

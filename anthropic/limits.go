@@ -185,6 +185,9 @@ func readBucket(buckets []Bucket, header, value string) []Bucket {
 		}
 	}
 	if b == nil {
+		if buckets == nil {
+			buckets = make([]Bucket, 0, 4)
+		}
 		buckets = append(buckets, Bucket{Name: name, Limit: -1, Remaining: -1})
 		b = &buckets[len(buckets)-1]
 	}
@@ -234,6 +237,9 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 
 // readUnits reads a number of units; negative when it is none or beyond a year.
 func readUnits(value string, unit time.Duration) time.Duration {
+	if value == "" {
+		return -1
+	}
 	n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
 	if err != nil || n < 0 || math.IsNaN(n) || n > 366*86400*float64(time.Second/unit) {
 		return -1

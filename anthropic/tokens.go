@@ -1,7 +1,7 @@
 package anthropic
 
 import (
-	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -21,44 +21,23 @@ var (
 	documentStart = "JVBERi"
 )
 
-// estimateTokens guesses how many tokens a JSON body is: one for four bytes,
-// which prose, code and their JSON are within a third or so, but images and
-// documents in base64 by what they count for and not by their length. What the
-// body only names, by file_id or url, counts for nothing.
-func estimateTokens(body []byte) int64 {
-	size, more := int64(len(body)), int64(0)
-	for rest := body; ; {
-		i := bytes.Index(rest, []byte(`"data"`))
-		if i < 0 {
-			return size/bytesPerToken + more
-		}
-		rest = bytes.TrimLeft(rest[i+len(`"data"`):], space+":")
-		if len(rest) == 0 || rest[0] != '"' {
-			continue
-		}
-		value := rest[1:]
-		image, document := startsBinary(value)
-		if !image && !document {
-			continue
-		}
-		end := bytes.IndexByte(value, '"') // base64 escapes no quote
-		if end < 0 {
-			end = len(value)
-		}
-		size -= int64(end)
-		if image {
-			more += imageTokens
-		} else {
-			more += int64(end) / documentBytesPerToken
-		}
-		rest = value[end:]
-	}
+// tokens guesses how many tokens the body is: one for four bytes, which prose, code and
+// their JSON are within a third or so, but images and documents in base64 by what they
+// count for and not by their length. What the body only names, by file_id or url, counts
+// for nothing.
+func (b *bodyFacts) tokens() int64 {
+	return (int64(len(b.text))-b.binaryBytes)/bytesPerToken + b.binaryTokens
 }
 
-func startsBinary(base64 []byte) (image, document bool) {
-	start := string(base64[:min(len(base64), len(documentStart))])
-	for _, s := range imageStarts {
-		image = image || strings.HasPrefix(start, s)
+// binary takes the value of a member named data, which may be a file in base64.
+func (b *bodyFacts) binary(value string) {
+	switch {
+	case strings.HasPrefix(value, documentStart):
+		b.binaryTokens += int64(len(value)) / documentBytesPerToken
+	case slices.ContainsFunc(imageStarts, func(start string) bool { return strings.HasPrefix(value, start) }):
+		b.binaryTokens += imageTokens
+	default:
+		return
 	}
-	return image, start == documentStart
+	b.binaryBytes += int64(len(value))
 }
