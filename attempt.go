@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -248,12 +247,14 @@ const smallBody = 2 << 10
 // by itself before them. What is larger is let go of as it is sent.
 func (x *exchange) bodyToSend() (io.ReadCloser, error) {
 	switch {
+	case x.held == nil:
+		return nil, errLetGo
 	case len(x.body) == 0:
 		return http.NoBody, nil
 	case len(x.body) <= smallBody:
 		return io.NopCloser(bytes.NewReader(x.body)), nil
 	}
-	return &sentBody{rest: x.body}, nil
+	return x.held.toSend()
 }
 
 // wireQuery is a query as it may stand in a request line (RFC 3986, 2.1). HTTP/2 brings
@@ -274,31 +275,6 @@ func wireQuery(query string) string {
 }
 
 func notInLine(r rune) bool { return r <= ' ' || r >= 0x7f }
-
-// sentBody is a request's body on its way to upstream. It lets go of what was sent: the
-// transport keeps a request, and with it this reader, until its answer has ended.
-type sentBody struct {
-	mu   sync.Mutex // the transport may close it while it reads
-	rest []byte
-}
-
-func (b *sentBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n := copy(p, b.rest)
-	if b.rest = b.rest[n:]; len(b.rest) > 0 {
-		return n, nil
-	}
-	b.rest = nil
-	return n, io.EOF
-}
-
-func (b *sentBody) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.rest = nil
-	return nil
-}
 
 // classify reads as much of the answer as its verdict needs.
 func (x *exchange) classify(a *attempt, refreshable bool) {

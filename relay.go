@@ -99,7 +99,7 @@ func (x *exchange) commit(a *attempt) {
 		return
 	}
 	a.committed = true
-	x.body = nil // it is not sent again, and the answer may take minutes
+	x.dropBody() // it is not sent again, and the answer may take minutes
 	x.result.status, x.result.account, x.result.choice = a.status, a.account, a.lease.Reason
 	x.result.firstByte = time.Since(x.started)
 	x.result.added = max(0, x.result.firstByte-x.waited-x.away)

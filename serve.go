@@ -106,7 +106,8 @@ type exchange struct {
 	// final is the record of the request once it has ended.
 	final *pool.Record
 
-	body  []byte
+	held  *heldBody // nil once it is not needed any more
+	body  []byte    // what it holds
 	facts anthropic.Facts
 	want  pool.Request
 
@@ -154,6 +155,7 @@ var errClientGone = errors.New("client went away")
 func (x *exchange) serve() error {
 	x.tracer = tracerOf(x.r.Context())
 	defer x.finish()
+	defer x.dropBody()
 	if refusal := x.readBody(); refusal != nil {
 		if x.gone() {
 			return x.clientGone()
@@ -193,10 +195,10 @@ func (x *exchange) readBody() *anthropic.Error {
 		return tooLarge
 	}
 	begun := time.Now()
-	body, err := readAll(http.MaxBytesReader(x.w, x.r.Body, limit), x.r.ContentLength)
+	held, err := readAll(http.MaxBytesReader(x.w, x.r.Body, limit), x.r.ContentLength)
 	x.awaited(begun)
 	if err == nil {
-		x.body = body
+		x.held, x.body = held, held.bytes
 		return nil
 	}
 	var overLimit *http.MaxBytesError
@@ -207,17 +209,26 @@ func (x *exchange) readBody() *anthropic.Error {
 	return &anthropic.Error{Status: http.StatusBadRequest, Message: "the request body could not be read to its end", NoRetry: true}
 }
 
-// readAll reads a body of a known length in one allocation.
-func readAll(body io.Reader, length int64) ([]byte, error) {
+// readAll reads a body of a known length in one piece of memory.
+func readAll(body io.Reader, length int64) (*heldBody, error) {
 	if length < 0 {
-		return io.ReadAll(body)
+		b, err := io.ReadAll(body)
+		return &heldBody{bytes: b, holders: 1}, err
 	}
-	b := make([]byte, length)
-	n, err := io.ReadFull(body, b)
-	if err != nil {
-		return b[:n], err
+	held := holdBody(length)
+	if _, err := io.ReadFull(body, held.bytes); err != nil {
+		held.letGo()
+		return nil, err
 	}
-	return b, nil
+	return held, nil
+}
+
+// dropBody lets go of the body when it will not be sent again.
+func (x *exchange) dropBody() {
+	if x.held != nil {
+		x.held.letGo()
+	}
+	x.held, x.body = nil, nil
 }
 
 // loop asks one account after the other until there is an answer for the client.
