@@ -13,9 +13,12 @@ import (
 	"github.com/caddy-shunt/caddy-shunt/sse"
 )
 
-// copyBuffers are lent to relays. 32 KiB is what io.Copy takes; a chunk of a
-// stream is far smaller.
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+// Buffers are lent to relays: a small one to wait with, since thousands of streams wait,
+// and a large one, as io.Copy's, while there is much to read.
+var (
+	smallBuffers = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
+	largeBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+)
 
 // maxPeek bounds how much of a stream is kept back until its first event is
 // complete.
@@ -204,18 +207,24 @@ func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 		if err := write(a.head); err != nil {
 			return err
 		}
+		a.head = nil
 	}
 	if a.whole {
 		return nil
 	}
-	buffer := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buffer)
+	from := &smallBuffers
+	buffer := from.Get().(*[]byte)
+	defer func() { from.Put(buffer) }()
 	for {
 		n, err := x.read(a, *buffer)
 		if n > 0 {
 			if err := write((*buffer)[:n]); err != nil {
 				return err
 			}
+		}
+		if fits := sizeFor(n); fits != from {
+			from.Put(buffer)
+			from, buffer = fits, fits.Get().(*[]byte)
 		}
 		if errors.Is(err, io.EOF) {
 			x.commit(a)
@@ -225,6 +234,14 @@ func (x *exchange) copy(a *attempt, tap *sse.Tap) error {
 			return err
 		}
 	}
+}
+
+// sizeFor tells which buffers the next read should have when the last one gave n bytes.
+func sizeFor(n int) *sync.Pool {
+	if n >= 4<<10 {
+		return &largeBuffers
+	}
+	return &smallBuffers
 }
 
 // read reads on in the answer. Until its head is committed, that is time that the
