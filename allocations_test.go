@@ -131,8 +131,8 @@ func TestAllocations(t *testing.T) {
 		pieces                  []string
 		allocations, bytes      float64
 	}{
-		{"JSON", hello, "application/json", []string{jsonAnswer}, 108, 15_300},
-		{"stream of 10 events", helloStream, "text/event-stream", deltas(10), 119, 15_600},
+		{"JSON", hello, "application/json", []string{jsonAnswer}, 100, 14_200},
+		{"stream of 10 events", helloStream, "text/event-stream", deltas(10), 111, 15_200},
 	} {
 		allocations, bytes := costPerRequest(t, h, c.body, c.contentType, c.pieces...)
 		t.Logf("%s: %.1f allocations, %.0f bytes", c.name, allocations, bytes)
