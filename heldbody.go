@@ -3,7 +3,6 @@ package shunt
 import (
 	"errors"
 	"io"
-	"math/bits"
 	"sync"
 )
 
@@ -37,7 +36,7 @@ func holdBody(n int64) *heldBody {
 		b.bytes = make([]byte, n)
 		return b
 	}
-	class, size := lentSize(n)
+	class, size := lentSize(int(n))
 	b.lender = &lenders[class]
 	if b.buffer, _ = b.lender.Get().(*[]byte); b.buffer == nil {
 		made := make([]byte, size)
@@ -48,11 +47,14 @@ func holdBody(n int64) *heldBody {
 }
 
 // lentSize is the size that is lent for n bytes, and its number among all sizes.
-func lentSize(n int64) (class int, size int64) {
-	power := bits.Len64(uint64(n-1)) - 1 // n is in (2^power, 2^(power+1)]
-	quarter := int64(1) << (power - 2)
-	steps := (n - 1 - int64(1)<<power) / quarter
-	return 4*power + int(steps), int64(1)<<power + (steps+1)*quarter
+func lentSize(n int) (class, size int) {
+	power := 0
+	for 2<<power < n {
+		power++
+	}
+	quarter := 1 << power / 4 // n is above 2^power, by up to four of these
+	steps := (n - 1 - 1<<power) / quarter
+	return 4*power + steps, 1<<power + (steps+1)*quarter
 }
 
 // hold keeps the memory for one more holder; false when it has gone.

@@ -18,7 +18,7 @@ import (
 
 func TestLentSizes(t *testing.T) {
 	last := -1
-	for _, n := range []int64{leastLent, leastLent + 1, 80 << 10, 80<<10 + 1, 100_000, 1 << 20, 1<<20 + 1, 5 << 20, 30_000_000, mostLent - 1, mostLent} {
+	for _, n := range []int{leastLent, leastLent + 1, 80 << 10, 80<<10 + 1, 100_000, 1 << 20, 1<<20 + 1, 5 << 20, 30_000_000, mostLent - 1, mostLent} {
 		class, size := lentSize(n)
 		if size < n || size > n+n/4 || class < last || class >= len(lenders) {
 			t.Errorf("%d bytes get %d of class %d", n, size, class)
