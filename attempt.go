@@ -181,6 +181,7 @@ func (x *exchange) send(lease *pool.Lease, acct *account, cred credential.Creden
 	ctx, cancel := context.WithCancel(ctx)
 	a := &attempt{lease: lease, account: acct, cancel: cancel, span: span}
 	req := x.upstreamRequest(ctx, acct, cred)
+	x.h.live.underway.sends(x, cancel)
 	dog := watchFor(x.headLimit(), cancel)
 	begun := time.Now()
 	resp, err := x.h.transport.RoundTrip(req) //nolint:bodyclose // the attempt closes it

@@ -62,6 +62,9 @@ func (x *exchange) finish() {
 	x.traceRequest(&record)
 	x.logFields(&record)
 	x.audit(&record, took)
+	if x.attempts > 0 {
+		x.h.live.underway.ended(x)
+	}
 }
 
 // trouble says why the request was not served, empty if it was.

@@ -276,11 +276,13 @@ func (x *exchange) end(a *attempt, tap *sse.Tap, err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &downstream) || x.gone():
-		x.result.verdict, x.result.reason = anthropic.ClientGone.Name, anthropic.ClientGone.Reason
 		if !a.committed {
 			return x.clientGone()
 		}
-		return nil
+		left := x.parting()
+		if x.result.verdict, x.result.reason = left.Name, left.Reason; !x.stopped.Load() {
+			return nil
+		}
 	case errors.Is(err, errStalled):
 		x.failed(a, &anthropic.Stalled)
 	default:

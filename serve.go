@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -124,6 +125,8 @@ type exchange struct {
 	pinged time.Time // when the last ping went out
 	asked  int       // how often the other instances were asked for what nobody here knows
 	lost   bool      // a ping could not be written: nobody is there
+
+	stopped atomic.Bool // the process ends; set by whoever ends it
 
 	upstreamIDs []string // upstream's ids of its answers, for the audit
 
@@ -320,9 +323,22 @@ func (x *exchange) patience() time.Duration {
 	return max(time.Millisecond, x.facts.Patience-time.Since(x.started)-time.Second)
 }
 
-func (x *exchange) gone() bool { return x.lost || x.r.Context().Err() != nil }
+// gone reports whether there is nobody to answer any more, or no time to.
+func (x *exchange) gone() bool { return x.lost || x.stopped.Load() || x.r.Context().Err() != nil }
+
+// parting is the verdict of an exchange that is gone.
+func (x *exchange) parting() *anthropic.Verdict {
+	if x.stopped.Load() {
+		return &anthropic.Stopped
+	}
+	return &anthropic.ClientGone
+}
 
 func (x *exchange) clientGone() error {
+	if x.stopped.Load() {
+		x.answer(&anthropic.Error{Status: http.StatusServiceUnavailable, Message: "this server is being stopped"}, anthropic.Stopped.Name)
+		return nil
+	}
 	x.result.status, x.result.verdict, x.result.reason = statusClientGone, anthropic.ClientGone.Name, anthropic.ClientGone.Reason
 	if x.opened {
 		return nil

@@ -24,13 +24,14 @@ var livePools = caddy.NewUsagePool()
 // livePool is a pool's state with its place in storage, and its part in sharing it
 // with other instances.
 type livePool struct {
-	name    string
-	state   *pool.Pool
-	sharing *sharing
-	gate    *people.Gate
-	ledger  *ledger.Ledger
-	usage   *usageStore
-	history *historyStore
+	name     string
+	state    *pool.Pool
+	sharing  *sharing
+	gate     *people.Gate
+	ledger   *ledger.Ledger
+	usage    *usageStore
+	history  *historyStore
+	underway underway
 
 	mu sync.Mutex // guards all below, and makes writes of the state one at a time
 	// restored is the instance whose state was read: before that is known, nothing
@@ -202,8 +203,12 @@ func (l *livePool) recovered() {
 }
 
 // Destruct writes the state a last time, and tells the other instances that this
-// one is gone: the last configuration has let go. Requests may still use the pool.
+// one is gone: the last configuration has let go. Requests may still use the pool, but
+// when the process ends.
 func (l *livePool) Destruct() error {
+	if caddy.Exiting() {
+		l.stopUnderway()
+	}
 	l.save()
 	if m := l.sharing.means.Load(); m != nil {
 		l.usage.lastly(m)

@@ -83,6 +83,8 @@ func (v *Verdict) Served() bool { return v.Scope == ScopeNobody }
 var (
 	// ClientGone: the client left; it costs no account anything.
 	ClientGone = Verdict{Name: "client_gone", Scope: ScopeCaller, Action: Relay, Reason: "the client went away"}
+	// Stopped: this server ended before the answer did.
+	Stopped = Verdict{Name: "stopped", Scope: ScopeCaller, Action: Relay, Reason: "the server was stopped"}
 	// CutShort: upstream broke off in the middle of an answer.
 	CutShort = Verdict{Name: "cut", Scope: ScopeUpstream, Action: Relay, Reason: "upstream broke off in the middle of its answer"}
 	// Stalled: upstream sent nothing for too long in the middle of an answer.
