@@ -118,6 +118,9 @@ func (x *exchange) commit(a *attempt) {
 	case a.body != nil && a.body.decoded:
 		h.Del("Content-Encoding")
 		h.Del("Content-Length")
+	case isEventStream(h):
+		// With a length, a stream that lacks its end would look whole.
+		h.Del("Content-Length")
 	}
 	x.describe()
 	x.w.WriteHeader(a.status)

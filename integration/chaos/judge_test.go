@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"syscall"
@@ -74,6 +75,7 @@ func (w *world) excused(err error, from, to time.Time) bool {
 		return true
 	}
 	dropped := errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, net.ErrClosed) || // the client's transport saw the end while it wrote
 		strings.Contains(err.Error(), "server closed idle connection") || strings.Contains(err.Error(), "connection reset")
 	return dropped && w.truth.reloaded(from, to)
 }
