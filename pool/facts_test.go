@@ -488,3 +488,65 @@ func FuzzMerge(f *testing.F) {
 		}
 	})
 }
+
+// TestAnOlderChoiceDoesNotComeBack: after a restart, what a peer still tells of before
+// does not win over what was chosen here since.
+func TestAnOlderChoiceDoesNotComeBack(t *testing.T) {
+	for _, pin := range []string{"a", ""} {
+		c, g := instances(t, 2)
+		g[0].Pool().Pin("b")
+		if err := g[0].Pool().SwitchPolicy("round_robin"); err != nil {
+			t.Fatal(err)
+		}
+		told, err := g[0].Pool().Facts(time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.advance(time.Minute)
+		g[1].Pool().Pin(pin)
+		if err := g[1].Pool().SwitchPolicy("fill_first"); err != nil {
+			t.Fatal(err)
+		}
+		kept, _, err := g[1].Pool().Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.advance(time.Minute)
+		again := group(c, members("a", "b")...)
+		if err := again.Pool().Restore(kept); err != nil {
+			t.Fatal(err)
+		}
+		if err := again.Pool().Merge("one", told); err != nil {
+			t.Fatal(err)
+		}
+		if v := again.View(); v.Pinned != pin || v.Policy != "fill_first" {
+			t.Errorf("with %q chosen last: pinned %q, policy %s", pin, v.Pinned, v.Policy)
+		}
+	}
+}
+
+// TestARestartTakesAPeersChoice: who never chose anything takes a peer's
+// choice, however old.
+func TestARestartTakesAPeersChoice(t *testing.T) {
+	c, g := instances(t, 2)
+	g[0].Pool().Pin("b")
+	told, err := g[0].Pool().Facts(time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.advance(time.Minute)
+	kept, _, err := g[1].Pool().Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := group(c, members("a", "b")...)
+	if err := again.Pool().Restore(kept); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Pool().Merge("one", told); err != nil {
+		t.Fatal(err)
+	}
+	if again.Pool().Pinned() != "b" {
+		t.Error("the peer's pin was not taken")
+	}
+}

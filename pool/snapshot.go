@@ -34,7 +34,9 @@ type snapshot struct {
 	Version  int                `json:"version"`
 	Taken    time.Time          `json:"taken"`
 	Pin      string             `json:"pin,omitempty"`
+	PinAt    time.Time          `json:"pin_at,omitzero"` // when it was set or taken away
 	Policy   string             `json:"policy,omitempty"`
+	PolicyAt time.Time          `json:"policy_at,omitzero"`
 	LastUsed string             `json:"last_used,omitempty"`
 	Accounts []accountSnapshot  `json:"accounts"`
 	Sessions []sessionSnapshot  `json:"sessions"`
@@ -73,7 +75,7 @@ func (p *Pool) Snapshot() (data []byte, changes uint64, err error) {
 	p.mu.Lock()
 	now := p.now()
 	s := snapshot{
-		Version: snapshotVersion, Taken: now, Pin: p.pin, LastUsed: p.lastUsed,
+		Version: snapshotVersion, Taken: now, Pin: p.pin, PinAt: p.pinAt, PolicyAt: p.policyAt, LastUsed: p.lastUsed,
 		Sessions: p.liveSessions(time.Time{}, now), Bound: liveHoldings(&p.bound, now), Made: liveHoldings(&p.made, now),
 		Costs: make(map[string]float64, len(p.costs)), Recent: p.recent.newestFirst(), People: make(map[string]*Totals, len(p.people)),
 	}
@@ -127,11 +129,13 @@ func (p *Pool) Restore(data []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	if p.pin == "" {
-		p.pin = s.Pin
+	if at := chosenAt(s.Pin, s.PinAt, s.Taken); newer(at, s.Pin, p.pinAt, p.pin) {
+		p.pin, p.pinAt = s.Pin, at
 	}
-	if policy, ok := Policies[s.Policy]; ok && p.policy == nil {
-		p.policy = policy
+	if at := chosenAt(s.Policy, s.PolicyAt, s.Taken); newer(at, s.Policy, p.policyAt, policyName(p.policy)) {
+		if policy, ok := Policies[s.Policy]; ok || s.Policy == "" {
+			p.policy, p.policyAt = policy, at
+		}
 	}
 	for family, mean := range s.Costs {
 		if _, known := p.costs[family]; !known && mean > 0 && sane(mean, mostRestored) && len(p.costs) < maxRestored {
@@ -162,6 +166,15 @@ func (p *Pool) Restore(data []byte) error {
 		sum.add(t)
 	}
 	return nil
+}
+
+// chosenAt is when a pin or policy of a record was chosen, zero for never. Records of
+// version 2 may lack the time: it was in force then when they were taken.
+func chosenAt(choice string, at, taken time.Time) time.Time {
+	if at.IsZero() && choice != "" {
+		at = taken
+	}
+	return at
 }
 
 func (t *Totals) add(u *Totals) {
