@@ -4,6 +4,7 @@
 #	./xcaddy.sh [build [FILE]]   build Caddy with shunt into ./caddy (or FILE)
 #	./xcaddy.sh demo             run the demo: no account needed
 #	./xcaddy.sh test             run every check and test
+#	./xcaddy.sh fuzz [SECONDS]   fuzz every parser, each for so long (30)
 #	./xcaddy.sh sim [FLAGS]      compare the policies in a simulator; -h lists the flags
 #	./xcaddy.sh chaos [FLAGS]    everything goes wrong at once, for ten minutes, then load for thirty
 #	./xcaddy.sh bench [FLAGS] [A B C D E F]   measure against reverse_proxy; -h lists the flags
@@ -138,6 +139,7 @@ test_all() {
 	patiently "Tests with the race detector, against a real Caddy" \
 		go test -race -count=1 -tags "$tags" -timeout 20m ./...
 	patiently "What a request allocates, without the race detector" go test -count=1 -tags "$tags" -run 'TestAllocations|AllocatesNothing' . ./pool
+	patiently "Fuzzing each parser for a moment" fuzz 1
 	build ./caddy
 	check_build
 	build_demo
@@ -212,6 +214,22 @@ faults() {
 	grep -E '^faults: [1-9][0-9]* rows, [1-9][0-9]* runs, 0 failed' "$out" || { tail -n 60 "$out"; return 1; }
 }
 
+# fuzz [SECONDS]: every fuzz target that there is. What breaks one is kept in testdata/fuzz of
+# its package, and is a test from then on.
+fuzz() {
+	seconds=${1:-30} found=0
+	for file in $(find . -name '*_test.go' -not -path './integration/*' | LC_ALL=C sort); do
+		for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
+			echo "$(dirname "$file") $target"
+			go test -tags "$tags" -run '^$' -fuzz "^$target\$" -fuzztime "${seconds}s" -fuzzminimizetime 5s "$(dirname "$file")" >bin/fuzz.log 2>&1 ||
+				{ tail -n 40 bin/fuzz.log; return 1; }
+			found=$((found + 1))
+		done
+	done
+	[ "$found" -gt 10 ] || { echo "only $found fuzz targets were found"; return 1; }
+	echo "fuzz: $found targets, $seconds s each"
+}
+
 # chaos_test [FLAGS]: the chaos test with these flags, against ./caddy.
 chaos_test() {
 	caddy=$PWD/caddy out=$PWD/bin/chaos.log
@@ -253,6 +271,7 @@ demo) demo ;;
 sim) sim "$@" ;;
 bench) bench "$@" ;;
 chaos) chaos "$@" ;;
+fuzz) mkdir -p bin && fuzz "${2:-30}" ;;
 test) test_all ;;
-*) fail "unknown command $1; expected build, demo, sim, bench, chaos or test" ;;
+*) fail "unknown command $1; expected build, demo, sim, bench, chaos, fuzz or test" ;;
 esac

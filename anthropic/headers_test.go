@@ -1,8 +1,11 @@
 package anthropic
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"testing"
+	"time"
 )
 
 // TestTraceHeadersStayHere: neither the client's trace nor the one that Caddy's
@@ -53,4 +56,40 @@ func TestAccountsHeadersStayHere(t *testing.T) {
 	if client.Get("Request-Id") != "req_1" || client.Get("Retry-After") != "3" {
 		t.Errorf("what concerns the client does not arrive: %v", client)
 	}
+}
+
+// FuzzHeaders: whatever a client or upstream sends, nothing passes that is another's.
+func FuzzHeaders(f *testing.F) {
+	f.Add("X-Api-Key", "secret", "Connection", "x-a, X-B", "X-A")
+	f.Add("Set-Cookie", "secret", "Keep-Alive", "1", "Te")
+	f.Add("Anthropic-Ratelimit-Unified-5h-Status", "allowed", "anthropic-organization-id", "org", "Refresh")
+	f.Fuzz(func(t *testing.T, a, value, b, other, c string) {
+		h := http.Header{}
+		h.Add(a, value)
+		h.Add(b, other)
+		h.Add(c, value)
+		before := h.Clone()
+		named := ofConnection(h["Connection"])
+		check := func(passed http.Header, s *sieve, own ...string) {
+			for name := range passed {
+				if slices.Contains(own, name) {
+					continue
+				}
+				if s.names[name] || hasPrefixIn(name, s.prefixes) || slices.Contains(named, name) {
+					t.Errorf("%q passes of %v", name, h)
+				}
+				if !slices.Equal(passed[name], h[name]) {
+					t.Errorf("%q is %q, was %q", name, passed[name], h[name])
+				}
+			}
+		}
+		check(UpstreamHeader(h), toUpstream, "Accept-Encoding", "User-Agent")
+		client := http.Header{}
+		ClientHeader(client, h)
+		check(client, toClient, "Content-Security-Policy", "X-Content-Type-Options")
+		if !maps.EqualFunc(before, h, slices.Equal) {
+			t.Error("the header was changed")
+		}
+		_ = ReadLimits(h, time.Unix(0, 0))
+	})
 }
