@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -189,17 +190,28 @@ func (l *Ledger) Own(d Day) []Row {
 }
 
 // OwnBetween are the rows that this process counted, of all days in memory from one to
-// another.
+// another, in no order.
 func (l *Ledger) OwnBetween(from, to Day) []Row {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	days := slices.Collect(maps.Keys(l.days))
+	l.mu.Unlock()
 	var all []Row
-	for d, p := range l.days {
+	for _, d := range days {
 		if d >= from && d <= to {
-			all = append(all, p.own.list(d)...)
+			all = l.ownOf(d, all) // a day at a time: requests count in between
 		}
 	}
 	return all
+}
+
+// ownOf appends the rows of a day, in no order.
+func (l *Ledger) ownOf(d Day, to []Row) []Row {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.days[d]; p != nil {
+		to = p.own.appendTo(to, d)
+	}
+	return to
 }
 
 // Holds reports whether a day is in memory.
@@ -209,12 +221,17 @@ func (l *Ledger) Holds(d Day) bool {
 	return l.days[d] != nil
 }
 
-// list gives the rows in order.
-func (r *rows) list(d Day) []Row {
-	list := make([]Row, 0, len(r.counts))
+func (r *rows) appendTo(list []Row, d Day) []Row {
+	list = slices.Grow(list, len(r.counts))
 	for k, c := range r.counts {
 		list = append(list, Row{Day: d, Key: k, Counts: *c})
 	}
+	return list
+}
+
+// list gives the rows in order.
+func (r *rows) list(d Day) []Row {
+	list := r.appendTo(nil, d)
 	slices.SortFunc(list, func(a, b Row) int { return compareKeys(&a.Key, &b.Key) })
 	return list
 }
