@@ -140,6 +140,7 @@ test_all() {
 		go test -race -count=1 -tags "$tags" -timeout 20m ./...
 	patiently "What a request allocates, without the race detector" go test -count=1 -tags "$tags" -run 'TestAllocations|AllocatesNothing' . ./pool
 	patiently "Fuzzing each parser for a moment" fuzz 1
+	patiently "Event streams, against go-sse and the SDK's reader" others_sse
 	build ./caddy
 	check_build
 	build_demo
@@ -212,6 +213,11 @@ faults() {
 	caddy=$PWD/caddy out=$PWD/bin/faults.log
 	(cd integration/faults && go vet ./... && SHUNT_CADDY=$caddy go test -count=1 -v -timeout 15m ./... >"$out" 2>&1) || { tail -n 60 "$out"; return 1; }
 	grep -E '^faults: [1-9][0-9]* rows, [1-9][0-9]* runs, 0 failed' "$out" || { tail -n 60 "$out"; return 1; }
+}
+
+# others_sse: the parser of event streams against two of others'.
+others_sse() {
+	(cd integration/sse && go vet ./... && go test -count=1 . && go test -run '^$' -fuzz FuzzAgainstOthers -fuzztime 3s .) >bin/sse.log 2>&1 || { tail -n 40 bin/sse.log; return 1; }
 }
 
 # fuzz [SECONDS]: every fuzz target that there is. What breaks one is kept in testdata/fuzz of
