@@ -85,6 +85,11 @@ func (s *sharing) claim(ctx context.Context) (string, error) {
 		if !free {
 			continue
 		}
+		for _, key := range []string{s.factsKey(name), s.baseKey(name)} {
+			if err := s.spare(ctx, m, key); err != nil {
+				return "", err
+			}
+		}
 		s.take(ctx, m, name, old)
 		if n > 1 {
 			m.logger.Warn("another process uses this instance's name; give each instance a name of its own with instances { name <name> }",
@@ -221,18 +226,4 @@ func (s *sharing) keeps(ctx context.Context, m *poolMeans, name string) (bool, e
 	}
 	s.name.Store(nil)
 	return false, nil
-}
-
-// setAside keeps a record of ours that cannot be read under another key.
-func setAside(ctx context.Context, m *poolMeans, key string, data []byte, broken error, pool string) error {
-	aside := fmt.Sprintf("%s.corrupt-%d", key, time.Now().Unix())
-	if err := m.storage.Store(ctx, aside, data); err != nil {
-		return fmt.Errorf("setting the broken record %s aside: %w", key, err)
-	}
-	if err := m.storage.Delete(ctx, key); err != nil {
-		return fmt.Errorf("removing the broken record %s, of which %s is a copy: %w", key, aside, err)
-	}
-	m.logger.Error("a record of this instance cannot be read; it was set aside and the pool goes on without it",
-		logPool(pool), zap.String("record", key), zap.String("set_aside_as", aside), logError(broken))
-	return nil
 }

@@ -123,6 +123,9 @@ func (l *livePool) load(ctx context.Context, instance string) error {
 	if err != nil {
 		return fmt.Errorf("loading %s: %w", key, err)
 	}
+	if err := keepNewer(ctx, m, key, data, pool.CheckSnapshot(data), l.name); err != nil {
+		return err
+	}
 	if broken := l.state.Restore(data); broken != nil {
 		return setAside(ctx, m, key, data, broken, l.name)
 	}

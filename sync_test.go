@@ -162,6 +162,18 @@ func (s *sharedStorage) get(key string) string {
 	return string(s.values[key])
 }
 
+// copies are the values whose keys begin so.
+func (s *sharedStorage) copies(prefix string) (values []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, value := range s.values {
+		if strings.HasPrefix(key, prefix) {
+			values = append(values, string(value))
+		}
+	}
+	return values
+}
+
 func (s *sharedStorage) count(what string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,6 +25,10 @@ type intent struct {
 	// Ended is true when the exchange is over and got no answer: the token may be
 	// spent, but nobody has its successor.
 	Ended bool `json:"ended,omitempty"`
+
+	// newer marks a note of a version that is not known here. What it means is not
+	// known either, so it may be of any token; Token then names the note.
+	newer bool
 }
 
 // intentLife is how long another's intent keeps us from spending the token: more
@@ -51,7 +55,7 @@ func (o *OAuth) announce(rec Record) error {
 	if err != nil {
 		return o.failStorage(err)
 	}
-	if old.Token == token {
+	if old.newer || old.Token == token {
 		if until := o.othersTurn(old, now); now.Before(until) {
 			return o.standBack(errIntent, min(until.Sub(now), intentLook), now)
 		}
@@ -73,13 +77,13 @@ func (o *OAuth) announce(rec Record) error {
 // othersTurn is until when another refresher's intent is respected; the zero time
 // when it need not be.
 func (o *OAuth) othersTurn(i intent, now time.Time) time.Time {
-	if i.Ended || i.By == o.name {
+	if !i.newer && (i.Ended || i.By == o.name) {
 		return time.Time{}
 	}
 	since := i.Since
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if since.After(now) { // by a clock that is ahead of ours
+	if i.newer || since.After(now) { // by a clock that is ahead of ours
 		if o.intentSeen.token != i.Token {
 			o.intentSeen.token, o.intentSeen.at = i.Token, now
 		}
@@ -115,7 +119,7 @@ func (o *OAuth) settleIntent(rec Record, exchanged error) {
 }
 
 // loadIntent reads an intent; one that is missing or makes no sense is the zero
-// value.
+// value, and one of a newer version says no more than that it is there.
 func loadIntent(ctx context.Context, st Storage, key string) (i intent, err error) {
 	raw, err := load(ctx, st, key)
 	switch {
@@ -127,7 +131,16 @@ func loadIntent(ctx context.Context, st Storage, key string) (i intent, err erro
 	if !json.Valid(raw) {
 		return intent{}, nil
 	}
-	if bad := json.Unmarshal(raw, &i) != nil; bad || i.Version != recordVersion {
+	var note struct {
+		Version int `json:"version"`
+	}
+	switch err := json.Unmarshal(raw, &note); {
+	case err != nil || note.Version < 1:
+		return intent{}, nil
+	case note.Version > recordVersion:
+		return intent{newer: true, Token: fingerprint("intent", string(raw))}, nil
+	}
+	if json.Unmarshal(raw, &i) != nil {
 		i = intent{}
 	}
 	return i, nil

@@ -95,8 +95,8 @@ func TestIntentsThatHoldNobodyUp(t *testing.T) {
 		"nonsense": func(_ *testing.T, st *memStorage) {
 			st.set(func() { st.data[intentKey(testKey)] = []byte(`{"version":1,"token":`) })
 		},
-		"another version": func(_ *testing.T, st *memStorage) {
-			raw, _ := json.Marshal(intent{Version: 9, Token: refreshName("refresh-0"), Since: time.Now(), By: "peer"})
+		"no version": func(_ *testing.T, st *memStorage) {
+			raw, _ := json.Marshal(intent{Token: refreshName("refresh-0"), Since: time.Now(), By: "peer"})
 			st.set(func() { st.data[intentKey(testKey)] = raw })
 		},
 	} {
@@ -107,6 +107,37 @@ func TestIntentsThatHoldNobodyUp(t *testing.T) {
 				put(t, st)
 				srv := newTokenServer(t, "refresh-0")
 				wantToken(t, start(t, Config{Storage: st, Transport: direct{srv}}), "access-1")
+			})
+		})
+	}
+}
+
+// TestIntentOfANewerVersion: a newer program beside this one may be spending the token,
+// also when its note says so in ways that are not known here. It holds nobody up for good.
+func TestIntentOfANewerVersion(t *testing.T) {
+	for name, note := range map[string]string{
+		"with what is known":  `{"version":2,"token":"` + refreshName("refresh-0") + `","since":"2000-01-01T00:00:30Z","by":"peer","more":1}`,
+		"with nothing known":  `{"version":2,"who":"peer"}`,
+		"with other meanings": `{"version":2,"token":["x"],"since":7,"by":{},"ended":"no"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(30 * time.Second) // bubbles begin at midnight
+				st := newMemStorage()
+				st.put(t, "access-0", "refresh-0", time.Now().Add(5*time.Minute)) // due
+				st.set(func() { st.data[intentKey(testKey)] = []byte(note) })
+				srv := newTokenServer(t, "refresh-0")
+				o := start(t, Config{Storage: st, Transport: direct{srv}})
+				ctx, stop := context.WithCancel(context.Background())
+				defer stop()
+				go o.Run(ctx)
+				time.Sleep(intentLife - time.Second)
+				wantToken(t, o, "access-0")
+				if n := srv.called(); n != 0 {
+					t.Fatalf("the token server was asked %d times", n)
+				}
+				time.Sleep(2*intentLook + time.Second)
+				wantToken(t, o, "access-1")
 			})
 		})
 	}

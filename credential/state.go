@@ -123,7 +123,8 @@ type state struct {
 	// unanswered says that an exchange ended without an answer since the last good
 	// one: the server may have spent the refresh token.
 	unanswered bool
-	// intentSeen is when an intent of a time that has not come was first seen.
+	// intentSeen is when an intent was first seen whose own time is of no use: one that
+	// has not come, or is of a newer version.
 	intentSeen struct {
 		token string
 		at    time.Time
