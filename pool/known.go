@@ -20,13 +20,11 @@ func CheckFacts(data []byte) error {
 func checkKnown[T any](data []byte, readable func(*T) bool) error {
 	strict := json.NewDecoder(bytes.NewReader(data))
 	strict.DisallowUnknownFields()
-	err := strict.Decode(new(T))
-	if err == nil {
-		return nil
-	}
+	unknown := strict.Decode(new(T))
 	lenient := new(T)
-	if json.Unmarshal(data, lenient) != nil || !readable(lenient) {
-		return nil // it cannot be read at all, which is another matter
+	// What cannot be read at all is another matter.
+	if read := json.Unmarshal(data, lenient) == nil && readable(lenient); read && unknown != nil {
+		return fmt.Errorf("a newer version wrote it: %w", unknown)
 	}
-	return fmt.Errorf("a newer version wrote it: %w", err)
+	return nil
 }
