@@ -134,10 +134,10 @@ func loadIntent(ctx context.Context, st Storage, key string) (i intent, err erro
 	var note struct {
 		Version int `json:"version"`
 	}
-	switch err := json.Unmarshal(raw, &note); {
-	case err != nil || note.Version < 1:
+	if json.Unmarshal(raw, &note) != nil || note.Version < 1 {
 		return intent{}, nil
-	case note.Version > recordVersion:
+	}
+	if note.Version > recordVersion {
 		return intent{newer: true, Token: fingerprint("intent", string(raw))}, nil
 	}
 	if json.Unmarshal(raw, &i) != nil {

@@ -20,13 +20,13 @@ func CheckFacts(data []byte) error {
 func checkKnown[T any](data []byte, readable func(*T) bool) error {
 	strict := json.NewDecoder(bytes.NewReader(data))
 	strict.DisallowUnknownFields()
-	err := strict.Decode(new(T))
-	if err == nil {
-		return nil
+	if err := strict.Decode(new(T)); err != nil && readsAs(data, readable) {
+		return fmt.Errorf("a newer version wrote it: %w", err)
 	}
-	lenient := new(T)
-	if json.Unmarshal(data, lenient) != nil || !readable(lenient) {
-		return nil // it cannot be read at all, which is another matter
-	}
-	return fmt.Errorf("a newer version wrote it: %w", err)
+	return nil // or it cannot be read at all, which is another matter
+}
+
+func readsAs[T any](data []byte, readable func(*T) bool) bool {
+	record := new(T)
+	return json.Unmarshal(data, record) == nil && readable(record)
 }
