@@ -1,6 +1,21 @@
 // Package shunt is a Caddy HTTP handler that serves a pool of Anthropic accounts
 // as one endpoint: it picks an account for each request, tries another one when
 // an account refuses, refreshes credentials, and says truly what happened.
+//
+// Importing the package is all that a Caddy needs to have it:
+//
+//	import _ "github.com/caddy-shunt/caddy-shunt"
+//
+// registers the directive shunt, the modules http.handlers.shunt,
+// http.authentication.providers.shunt, admin.api.shunt and the policies in
+// http.handlers.shunt.policies, the app shunt, which Caddy starts by itself, and the
+// command caddy shunt. The fields of [Handler] are the settings; in a Caddyfile each
+// is a word of the directive's block, as the example shows.
+//
+// What is decided without Caddy is in packages of its own: pool chooses an account,
+// anthropic knows the wire, sse reads streams, credential keeps credentials good,
+// ledger and history keep the books, people counts what each person may use.
+// docs/architecture.md is the way through them.
 package shunt
 
 import (
@@ -39,8 +54,9 @@ const (
 // Handler serves a pool of Anthropic accounts as one endpoint.
 //
 // It answers /v1/messages, /v1/messages/count_tokens, /v1/models, /v1/files and
-// /v1/messages/batches from the pool, and GET /health, GET /status, GET /explain
-// and POST /use itself; every other request goes to the next handler.
+// /v1/messages/batches from the pool. GET /health, /status, /explain, /usage, /history
+// and /dashboard, and POST /use and /steer, it answers itself; every other request goes
+// to the next handler.
 //
 // These placeholders are set on each request that the pool serves, just before the
 // response head is written:

@@ -134,11 +134,10 @@ func loadIntent(ctx context.Context, st Storage, key string) (i intent, err erro
 	var note struct {
 		Version int `json:"version"`
 	}
-	readable := json.Unmarshal(raw, &note) == nil
-	switch {
-	case !readable || note.Version < 1:
+	if json.Unmarshal(raw, &note) != nil || note.Version < 1 {
 		return intent{}, nil
-	case note.Version > recordVersion:
+	}
+	if note.Version > recordVersion {
 		return intent{newer: true, Token: fingerprint("intent", string(raw))}, nil
 	}
 	if json.Unmarshal(raw, &i) != nil {

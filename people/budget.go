@@ -12,8 +12,10 @@ import (
 // Budget is how much may be used in a period: an amount of US dollars by the price
 // table, or a number of tokens of all kinds, cached or not. One of the two is set.
 type Budget struct {
-	USD    anthropic.Money `json:"usd,omitempty"`
-	Tokens int64           `json:"tokens,omitempty"`
+	// USD is the amount in US dollars, by the price table.
+	USD anthropic.Money `json:"usd,omitempty"`
+	// Tokens is the number of tokens.
+	Tokens int64 `json:"tokens,omitempty"`
 	// Per is day, week or month.
 	Per string `json:"per"`
 }

@@ -20,11 +20,13 @@ func CheckFacts(data []byte) error {
 func checkKnown[T any](data []byte, readable func(*T) bool) error {
 	strict := json.NewDecoder(bytes.NewReader(data))
 	strict.DisallowUnknownFields()
-	unknown := strict.Decode(new(T))
-	lenient := new(T)
-	// What cannot be read at all is another matter.
-	if read := json.Unmarshal(data, lenient) == nil && readable(lenient); read && unknown != nil {
-		return fmt.Errorf("a newer version wrote it: %w", unknown)
+	if err := strict.Decode(new(T)); err != nil && readsAs(data, readable) {
+		return fmt.Errorf("a newer version wrote it: %w", err)
 	}
-	return nil
+	return nil // or it cannot be read at all, which is another matter
+}
+
+func readsAs[T any](data []byte, readable func(*T) bool) bool {
+	record := new(T)
+	return json.Unmarshal(data, record) == nil && readable(record)
 }
