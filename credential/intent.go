@@ -134,10 +134,11 @@ func loadIntent(ctx context.Context, st Storage, key string) (i intent, err erro
 	var note struct {
 		Version int `json:"version"`
 	}
-	if json.Unmarshal(raw, &note) != nil || note.Version < 1 {
+	readable := json.Unmarshal(raw, &note) == nil
+	switch {
+	case !readable || note.Version < 1:
 		return intent{}, nil
-	}
-	if note.Version > recordVersion {
+	case note.Version > recordVersion:
 		return intent{newer: true, Token: fingerprint("intent", string(raw))}, nil
 	}
 	if json.Unmarshal(raw, &i) != nil {
